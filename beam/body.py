@@ -1,0 +1,86 @@
+"""The sender's body on its way into a spool: its length, its limit and its digests.
+
+Every kind of upload end, direct or not, fills a spool through a ``Body``; so these rules stand once.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from beam.errors import BadRequest, DigestMismatch, TooLarge
+from beam.interfaces import ISpool
+from beam.policy import DIGESTS
+
+
+class Body:
+    """Counts and checks what goes into ``spool``.
+
+    :param length: bytes that were announced, or ``None``.
+    :param limit: bytes that the operator allows, or ``None``.
+    :param announced: digests that the sender announced (RFC 9530): they must be right before the end is told.
+    :param asked: the algorithm that the sender asked for, if any.
+    """
+
+    def __init__(
+        self, spool: ISpool, length: int | None, limit: int | None, announced: Mapping[str, bytes], asked: str | None
+    ) -> None:
+        self.spool = spool
+        self.length = length
+        self.limit = limit
+        self.received = 0
+        self._announced = announced
+        self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
+        self._withheld = 0
+        self._view = memoryview(b"")
+
+    def room(self) -> memoryview:
+        """A writable view for what comes next: never more than is missing; empty when the sender has to wait."""
+        view = self.spool.room()
+        if self.length is not None:
+            view = view[: self.length - self.received]
+        if self._hashes:
+            self._view = view
+        return view
+
+    def commit(self, n: int) -> None:
+        """The first ``n`` bytes of the last ``room`` came in.
+
+        :raises TooLarge: they are more than the operator allows.
+        """
+        self.received += n
+        if self.limit is not None and self.received > self.limit:
+            raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
+        for each in self._hashes.values():
+            each.update(self._view[:n])
+        if self._announced and self.received == self.length:
+            self._withheld = min(1, n)
+        if n > self._withheld:
+            self.spool.commit(n - self._withheld)
+
+    def write(self, data: bytes) -> int:
+        """Copy of ``data`` what there is room for; how many bytes that was."""
+        taken = 0
+        while taken < len(data):
+            view = self.room()
+            if not view:
+                break
+            n = min(len(view), len(data) - taken)
+            view[:n] = memoryview(data)[taken : taken + n]
+            self.commit(n)
+            taken += n
+        return taken
+
+    def end(self) -> dict[str, bytes]:
+        """Everything has come.  The digests by name; the spool is not finished yet.
+
+        :raises BadRequest: fewer bytes came than were announced.
+        :raises DigestMismatch: an announced digest is not right.
+        """
+        if self.length is not None and self.received != self.length:
+            raise BadRequest(f"The body has {self.received} bytes where {self.length} were announced; send it again.")
+        digests = {name: each.digest() for name, each in self._hashes.items()}
+        for name, value in self._announced.items():
+            if digests[name] != value:
+                raise DigestMismatch(f"The {name} digest of what arrived is not the announced one; send it again.")
+        if self._withheld:
+            self.spool.commit(self._withheld)
+        return digests

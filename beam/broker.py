@@ -1,0 +1,449 @@
+"""The broker joins senders, receivers and stores, and sees to it that everything ends.
+
+Events come in here (a body is whole, a receiver left, a deadline has come); the table in ``beam.transfer`` says what
+follows, and this file does it.  The only mutable hub, and the owner of the one timer.  No byte passes through it.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from math import inf
+
+from attrs import define, field
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from beam.deadlines import Deadline, Deadlines
+from beam.errors import (
+    BeamError,
+    NoReceiver,
+    NotFound,
+    Outcome,
+    ReceiverLost,
+    RequestTimeout,
+    SenderLost,
+    TooLarge,
+    Unavailable,
+)
+from beam.interfaces import IReader, IReceiver, ISender, IStore
+from beam.policy import Policy, SendOptions
+from beam.rendezvous import Rendezvous
+from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Offer, Span, State, Transfer
+
+TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
+DRAINING = "This server is about to stop; try again in a moment."
+PEERS_IN_LOG = 8
+
+log = Logger()
+
+
+@define(eq=False)
+class Delivery:
+    """One receiver being served from one transfer."""
+
+    broker: "Broker"
+    transfer: Transfer
+    receiver: IReceiver
+    reader: IReader
+    span: Span
+    patience: Deadline = field(init=False)
+    since: float = field(init=False)  # seconds, from when ``took`` counts
+    seen: int = field(init=False)  # position at that time
+
+    def __attrs_post_init__(self) -> None:
+        self.patience = Deadline(self.look)
+        self.since = self.broker.clock.seconds()
+        self.seen = self.reader.position
+
+    def look(self, now: float) -> None:
+        """Cut a receiver that has bytes to take and takes none, or so few that others wait for it."""
+        policy, transfer = self.broker.policy, self.transfer
+        position = self.reader.position
+        if position >= transfer.spool.head:
+            self.since, self.seen = now, position
+        elif now - self.since >= policy.idle_timeout:
+            took = position - self.seen
+            others_wait = transfer.receiving > 1 and not transfer.keeps
+            if took == 0 or (others_wait and took < policy.min_rate * (now - self.since)):
+                self.receiver.cut(RequestTimeout("This receiver took too little for too long."))
+                return
+            self.since, self.seen = now, position
+        self.broker.deadlines.set(self.patience, now + policy.idle_timeout / 8)
+
+    def done(self, delivered: bool) -> None:
+        """It is over: the receiver got its part whole, or not.  May be called again."""
+        self.broker.delivered(self, delivered)
+
+
+@define(eq=False)
+class Waiting:
+    """One receiver that waits, and for how long (seconds) it does when nothing is there."""
+
+    receiver: IReceiver
+    wait: float
+    deadline: Deadline = field(init=False)
+
+
+class Broker(Service):
+    """The hub.
+
+    :param clock: its ``seconds`` must not jump; the entry point sees to that.
+    :param stores: by name; the first is the default.
+    """
+
+    name = "broker"
+
+    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore]) -> None:
+        self.clock = clock
+        self.policy = policy
+        self.stores = stores
+        self.rendezvous = Rendezvous(policy)
+        self.deadlines = Deadlines()
+        self.deliveries: dict[Delivery, None] = {}
+        self.observers: list[Callable[[Transfer, float], None]] = []
+        self.drained: Deferred[None] | None = None
+        self.bytes_in = 0  # of transfers that have ended
+        self.bytes_out = 0
+        self._timer: IDelayedCall | None = None
+        self._waits: dict[IReceiver, Waiting] = {}
+        self._lives: dict[Transfer, tuple[Deadline, Deadline]] = {}
+
+    # Time.
+
+    def at(self, deadline: Deadline, when: float) -> None:
+        """``deadline`` is due at ``when`` (seconds of the clock)."""
+        self.deadlines.set(deadline, when)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        due = self.deadlines.next()
+        if self._timer is not None and self._timer.active():
+            if due == inf:
+                self._timer.cancel()
+            elif due != self._timer.getTime():
+                self._timer.reset(max(0, due - self.clock.seconds()))
+        elif due < inf:
+            self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
+
+    def _sweep(self) -> None:
+        self.deadlines.sweep(self.clock.seconds())
+        self._rearm()
+
+    # The sender's side.
+
+    def send(
+        self, key: str, options: SendOptions, length: int | None, sender: ISender, etag: str | None = None
+    ) -> Transfer:
+        """Admit a sender, or refuse it.  Receivers are served once ``offer`` has been called.
+
+        :param length: bytes of the body, if known.
+        :raises BeamError: the refusal.
+        """
+        now = self.clock.seconds()
+        if self.drained is not None:
+            raise Unavailable(DRAINING)
+        self.rendezvous.check(key)
+        limit = self.policy.max_pipe_size
+        if limit is not None and length is not None and length > limit:
+            raise TooLarge(f"The file has {length} bytes; this server takes {limit} at most.")
+        store = self.stores[options.store]
+        if options.wait == 0 and not store.keeps and len(self.rendezvous.waiting.get(key, ())) < options.readers:
+            raise NoReceiver("No receiver is there; start one first, or send with a longer wait.")
+        transfer = Transfer(
+            key=key,
+            options=options,
+            etag=etag or f'"{secrets.token_hex(12)}"',
+            started=now,
+            state=State.STORING if store.keeps else State.WAITING,
+            spool=store.create(length, lambda error: self.fail(transfer, error)),
+            sender=sender,
+            keeps=store.keeps,
+            length=length,
+        )
+        self.rendezvous.begin(transfer)
+        seen = [0, now]
+
+        def tick(now: float) -> None:
+            self._look_at_sender(transfer, seen, now)
+
+        self._lives[transfer] = Deadline(lambda _: self._happened(transfer, Event.TIMEOUT)), Deadline(tick)
+        self.at(self._lives[transfer][1], now + TICK)
+        self._set_deadline(transfer)
+        return transfer
+
+    def offer(self, transfer: Transfer, offer: Offer) -> None:
+        """The sender has said what it sends: serve whoever waits."""
+        transfer.offer = offer
+        self._invite(transfer)
+
+    def whole(self, transfer: Transfer, digests: Mapping[str, bytes]) -> None:
+        """The last byte of the body is in the spool."""
+        transfer.digests.update(digests)
+        transfer.length = transfer.spool.head
+
+        def secured(_: None) -> None:
+            if transfer.outcome is None:
+                transfer.whole_at = self.clock.seconds()
+                self._happened(transfer, Event.WHOLE)
+                if transfer.keeps:
+                    transfer.sender.transfer_ended(transfer)
+
+        if transfer.keeps:
+            transfer.spool.finish().addCallback(secured)
+        else:
+            secured(None)
+            transfer.spool.finish()
+
+    def lost(self, transfer: Transfer) -> None:
+        """The sender's connection broke."""
+        self._happened(transfer, Event.LOST)
+
+    def fail(self, transfer: Transfer, error: BeamError) -> None:
+        """End ``transfer`` with ``error``, if it has not ended."""
+        if transfer.outcome is None:
+            transfer.fail(error)
+            self._end(transfer)
+
+    def _look_at_sender(self, transfer: Transfer, seen: list[float], now: float) -> None:
+        if transfer.state is State.KEPT:
+            return
+        if transfer.sender.peer_gone():
+            self.lost(transfer)
+        elif transfer.state in BODY_IS_COMING:
+            head = transfer.spool.head
+            if head != seen[0] or transfer.spool.paused:
+                seen[:] = head, now
+            elif now - seen[1] >= self.policy.idle_timeout:
+                self.fail(transfer, RequestTimeout("Nothing came from the sender for too long; send the file again."))
+        if transfer.outcome is None:
+            self.at(self._lives[transfer][1], now + TICK)
+
+    # The receiver's side.
+
+    def receive(self, key: str, receiver: IReceiver, wait: float) -> None:
+        """``receiver`` wants what is sent under ``key``; if nothing is there it waits ``wait`` seconds.
+
+        :raises BeamError: the refusal, if it comes at once.
+        """
+        transfer = self.rendezvous.transfers.get(key)
+        if transfer is not None and transfer.offer is not None and not self._gathers(transfer):
+            span = receiver.choose(transfer)
+            self._serve(transfer, receiver, span)
+            return
+        if self.drained is not None:
+            raise Unavailable(DRAINING)
+        if transfer is None and wait == 0:
+            raise NotFound("Nothing is here now; start the sender, or wait for it with ?wait=SECONDS.")
+        self.rendezvous.wait(key, receiver)
+        waiting = self._waits[receiver] = Waiting(receiver, wait)
+        waiting.deadline = Deadline(lambda _: self._give_up(key, receiver))
+        if transfer is None:
+            self.at(waiting.deadline, self.clock.seconds() + wait)
+        elif transfer.offer is not None:
+            self._invite(transfer)
+
+    def leave(self, key: str, receiver: IReceiver) -> None:
+        """A receiver that waits is gone."""
+        waiting = self._waits.pop(receiver, None)
+        if waiting is not None:
+            self.rendezvous.forget(key, receiver)
+            self.at(waiting.deadline, inf)
+
+    def _give_up(self, key: str, receiver: IReceiver) -> None:
+        self.leave(key, receiver)
+        receiver.refuse(NotFound("Nothing came in time; start the sender, or wait longer with ?wait=SECONDS."))
+
+    @staticmethod
+    def _gathers(transfer: Transfer) -> bool:
+        """Whether it still waits for several receivers."""
+        return transfer.state in NOBODY_CAME and transfer.options.readers > 1
+
+    def _invite(self, transfer: Transfer) -> None:
+        """Serve those who wait for ``transfer``, if they are enough; looks are served in any case."""
+        chosen: list[tuple[IReceiver, Span]] = []
+        for receiver in list(self.rendezvous.waiting.get(transfer.key, ())):
+            self.at(self._waits[receiver].deadline, inf)  # from now on it waits as long as the sender does
+            try:
+                span = receiver.choose(transfer)
+            except BeamError as error:
+                self.leave(transfer.key, receiver)
+                receiver.refuse(error)
+                continue
+            if span.look:
+                self._admit(transfer, receiver, span)
+            else:
+                chosen.append((receiver, span))
+        if transfer.state not in NOBODY_CAME or len(chosen) >= transfer.options.readers:
+            for receiver, span in chosen:
+                self._admit(transfer, receiver, span)
+
+    def _admit(self, transfer: Transfer, receiver: IReceiver, span: Span) -> None:
+        self.leave(transfer.key, receiver)
+        try:
+            self._serve(transfer, receiver, span)
+        except BeamError as error:
+            receiver.refuse(error)
+
+    def _serve(self, transfer: Transfer, receiver: IReceiver, span: Span) -> None:
+        reader = transfer.spool.open(span.start, not span.look)
+        delivery = Delivery(self, transfer, receiver, reader, span)
+        self.deliveries[delivery] = None
+        self.at(delivery.patience, self.clock.seconds() + self.policy.idle_timeout / 8)
+        if not span.look:
+            transfer.receiving += 1
+            if span.start and transfer.left:
+                transfer.left -= 1  # it is back
+            self._happened(transfer, Event.JOINED)
+        receiver.serve(delivery)
+
+    def delivered(self, delivery: Delivery, whole: bool) -> None:
+        """A receiver is done with its part."""
+        if delivery not in self.deliveries:
+            return
+        del self.deliveries[delivery]
+        self.at(delivery.patience, inf)
+        transfer, now = delivery.transfer, self.clock.seconds()
+        taken = max(0, delivery.reader.position - delivery.span.start)
+        transfer.bytes_out += taken
+        if transfer.outcome is not None:
+            self.bytes_out += taken
+        delivery.reader.close()
+        if not delivery.span.look:
+            transfer.receiving -= 1
+            if whole:
+                transfer.deliveries += 1
+                transfer.served_at = now
+            else:
+                transfer.left += 1
+                transfer.left_at = now
+            if transfer.outcome is None:
+                self._after_delivery(transfer)
+        self._look_whether_drained()
+
+    def _after_delivery(self, transfer: Transfer) -> None:
+        downloads = transfer.options.downloads
+        if transfer.state is State.KEPT and downloads is not None and transfer.deliveries >= downloads:
+            self._happened(transfer, Event.SPENT)
+        elif transfer.receiving == 0:
+            self._happened(transfer, Event.SERVED if transfer.deliveries else Event.DESERTED)
+
+    # What follows.
+
+    def _happened(self, transfer: Transfer, event: Event) -> None:
+        """Take ``event`` to the table and do what follows."""
+        if transfer.outcome is not None:
+            return
+        transfer.on(event)
+        if transfer.outcome is None:
+            self._set_deadline(transfer)
+        else:
+            self._end(transfer)
+
+    def _set_deadline(self, transfer: Transfer) -> None:
+        """Every state has a deadline; where bytes move, it is the patience with those who move them."""
+        state, policy, now = transfer.state, self.policy, self.clock.seconds()
+        when = inf
+        if state in NOBODY_CAME:
+            when = transfer.started + transfer.options.wait
+        elif state in (State.FORSAKEN, State.STRANDED):
+            assert transfer.left_at is not None
+            when = transfer.left_at + policy.resume_timeout
+        elif state is State.KEPT and not transfer.receiving:
+            assert transfer.whole_at is not None
+            if transfer.options.ttl is not None:
+                when = transfer.whole_at + transfer.options.ttl
+            elif transfer.served_at is not None and transfer.served_at >= transfer.whole_at:
+                when = transfer.served_at + policy.get_ttl
+            else:
+                when = transfer.whole_at + policy.put_ttl
+            if transfer.left:
+                when = max(when, (transfer.left_at or now) + policy.resume_timeout)
+        self.at(self._lives[transfer][0], when)
+
+    def _end(self, transfer: Transfer) -> None:
+        """The outcome is set: free the key, let everything go, tell everybody."""
+        now = self.clock.seconds()
+        if transfer.error is None and transfer.outcome not in (Outcome.DELIVERED, Outcome.STORED):
+            transfer.error = self._error_of(transfer)
+        for deadline in self._lives.pop(transfer):
+            self.at(deadline, inf)
+        self.rendezvous.end(transfer, now)
+        self.bytes_in += transfer.spool.head
+        self.bytes_out += transfer.bytes_out
+        if transfer.error is None:
+            transfer.spool.release()
+        else:
+            transfer.spool.abort(transfer.error)
+        if not (transfer.keeps and transfer.whole_at is not None):
+            transfer.sender.transfer_ended(transfer)
+        for receiver in self.rendezvous.waiting.get(transfer.key, ()):
+            waiting = self._waits[receiver]
+            self.at(waiting.deadline, now + waiting.wait)
+        for observer in self.observers:
+            observer(transfer, now)
+        self._look_whether_drained()
+
+    @staticmethod
+    def _error_of(transfer: Transfer) -> BeamError:
+        """The error that an outcome of the table stands for."""
+        match transfer.outcome:
+            case Outcome.EXPIRED:
+                return NoReceiver(
+                    f"No receiver came within {transfer.options.wait:g} seconds; send again with ?wait=SECONDS."
+                )
+            case Outcome.RECEIVER_LOST:
+                return ReceiverLost(
+                    "Every receiver left before the end, and none came back in time; send the file again."
+                )
+            case _:
+                return SenderLost("The sender left before the end.")
+
+    # Stopping.
+
+    def drain(self) -> Deferred[None]:
+        """Take nothing new; fires when what runs and what is kept has ended."""
+        if self.drained is None:
+            self.drained = Deferred()
+            for transfer in list(self.rendezvous.transfers.values()):
+                if transfer.state in NOBODY_CAME:
+                    self.fail(transfer, Unavailable(DRAINING))
+            for key, receivers in list(self.rendezvous.waiting.items()):
+                for receiver in list(receivers):
+                    self.leave(key, receiver)
+                    receiver.refuse(Unavailable(DRAINING))
+            self._look_whether_drained()
+        return self.drained
+
+    def cut(self) -> None:
+        """End everything now."""
+        for transfer in list(self.rendezvous.transfers.values()):
+            self.fail(transfer, Unavailable("This server was stopped; send the file again in a moment."))
+        for delivery in list(self.deliveries):
+            delivery.receiver.cut(Unavailable(DRAINING))
+
+    def _look_whether_drained(self) -> None:
+        if self.drained is not None and not self.drained.called:
+            if not self.rendezvous.transfers and not self.deliveries:
+                self.drained.callback(None)
+
+    # Service.
+
+    def startService(self) -> None:
+        """Start the stores.
+
+        :raises BeamError: one of them cannot work.
+        """
+        for store in self.stores.values():
+            store.start()
+        super().startService()
+
+    def stopService(self) -> None:
+        """End what is left, and stop the stores."""
+        super().stopService()
+        self.drain()
+        self.cut()
+        for store in self.stores.values():
+            store.stop()
+        self.deadlines = Deadlines()
+        self._rearm()

@@ -1,0 +1,166 @@
+"""How things end: the outcome words of a transfer, and the refusals.
+
+An error is its answer: each class knows its HTTP status (RFC 9110, section 15), the outcome that a running transfer
+gets when the error ends it, and a sentence that a user can act on.  ``beam.web.answer`` is the one place where they
+become responses.  What does not belong here: anything that knows a socket, a header's syntax or a page.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """The one word with which a transfer ends; the same in the reply, the log, the metrics and the tests."""
+
+    DELIVERED = "delivered"  # at least one receiver got the whole body
+    STORED = "stored"  # the store kept the whole body for as long as it was asked to
+    EXPIRED = "expired"  # nobody came for it in time
+    SENDER_LOST = "sender-lost"  # the sender's connection broke before its body was whole
+    SENDER_IDLE = "sender-idle"  # the sender could send and did not
+    RECEIVER_LOST = "receiver-lost"  # every receiver left, and none came back in time
+    TOO_LARGE = "too-large"
+    BAD_BODY = "bad-body"  # a form without a file, a broken chunk
+    DIGEST_MISMATCH = "digest-mismatch"
+    STORE_FULL = "store-full"
+    STORE_FAILED = "store-failed"
+    CANCELLED = "cancelled"  # the operator or a shutdown ended it
+
+
+class BeamError(Exception):
+    """A refusal or a failure that has an answer.
+
+    :param sentence: what happened and what to do about it; no newline, no path of the server.
+    :param headers: response headers that belong to the answer, such as ``Retry-After``.
+    """
+
+    status = 500
+    outcome = Outcome.CANCELLED
+
+    def __init__(self, sentence: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class BadRequest(BeamError):
+    """400: the request cannot be understood."""
+
+    status = 400
+    outcome = Outcome.BAD_BODY
+
+
+class NotFound(BeamError):
+    """404: nothing is there."""
+
+    status = 404
+
+
+class MethodNotAllowed(BeamError):
+    """405: this path does not take the method."""
+
+    status = 405
+
+
+class RequestTimeout(BeamError):
+    """408: the peer took too long to say something."""
+
+    status = 408
+    outcome = Outcome.SENDER_IDLE
+
+
+class KeyInUse(BeamError):
+    """409: another transfer has the key."""
+
+    status = 409
+
+
+class Gone(BeamError):
+    """410: the bytes asked for were there and are no more."""
+
+    status = 410
+
+
+class PreconditionFailed(BeamError):
+    """412: ``If-Match`` does not hold, or a resume would meet another file (RFC 9110, 13.1)."""
+
+    status = 412
+
+
+class TooLarge(BeamError):
+    """413: the body is larger than the operator allows."""
+
+    status = 413
+    outcome = Outcome.TOO_LARGE
+
+
+class RangeNotSatisfiable(BeamError):
+    """416: the range begins beyond the end (RFC 9110, 15.5.17)."""
+
+    status = 416
+
+
+class ExpectationFailed(BeamError):
+    """417: an expectation other than ``100-continue`` (RFC 9110, 10.1.1)."""
+
+    status = 417
+
+
+class DigestMismatch(BeamError):
+    """422: the announced digest is not the one that arrived (RFC 9530)."""
+
+    status = 422
+    outcome = Outcome.DIGEST_MISMATCH
+
+
+class HeadTooLarge(BeamError):
+    """431: the request head exceeds the limit."""
+
+    status = 431
+
+
+class StoreFailed(BeamError):
+    """500: the store could not do its work; the log has the reason."""
+
+    outcome = Outcome.STORE_FAILED
+
+
+class NotImplementedHere(BeamError):
+    """501: a method or a transfer coding that nobody knows."""
+
+    status = 501
+
+
+class ReceiverLost(BeamError):
+    """502: every receiver left before the end."""
+
+    status = 502
+    outcome = Outcome.RECEIVER_LOST
+
+
+class Unavailable(BeamError):
+    """503: draining, or a limit of the server is reached; always with ``Retry-After``."""
+
+    status = 503
+
+    def __init__(self, sentence: str, retry_after: int = 5) -> None:
+        super().__init__(sentence, {"Retry-After": str(retry_after)})
+
+
+class NoReceiver(BeamError):
+    """504: no receiver came in time."""
+
+    status = 504
+    outcome = Outcome.EXPIRED
+
+
+class StoreFull(BeamError):
+    """507: the disk store is full (RFC 4918, 11.5)."""
+
+    status = 507
+    outcome = Outcome.STORE_FULL
+
+
+class SenderLost(BeamError):
+    """The sender's connection broke: its receivers are cut; nobody is left to read a status."""
+
+    outcome = Outcome.SENDER_LOST

@@ -1,0 +1,161 @@
+"""The seams of beam: what a store gives, and what drains it.
+
+A byte goes ``ISpool.room`` -> ``ISpool.commit`` -> ``IReader.peek`` -> ``IReader.advance``; nothing but "pause" and
+"resume" travels back, by Twisted's ``IPushProducer``.  All offsets and lengths are bytes from the start of the body.
+"""
+
+from zope.interface import Attribute, Interface
+
+
+class ISink(Interface):
+    """Whatever drains an ``IReader``: a download connection, the disk's writer, a forward.
+
+    All three are called from the reactor thread.  After ``body_complete`` or ``body_failed`` none is called again.
+    """
+
+    def bytes_available() -> None:
+        """``peek`` came back empty before, and has bytes now."""
+
+    def body_complete() -> None:
+        """The body is whole and this reader has advanced to its end."""
+
+    def body_failed(error: object) -> None:
+        """The body will never be whole: cut the receiver.  ``error`` is a ``BeamError``."""
+
+
+class IReader(Interface):
+    """One receiver's cursor on a spool."""
+
+    position: int = Attribute("offset of the next byte that this reader gives")  # type: ignore[assignment]
+
+    def attach(sink: object) -> None:
+        """Begin, or go on with another: ``sink`` (an ``ISink``) hears at once what is already so."""
+
+    def peek() -> memoryview:
+        """The contiguous bytes that are there at ``position``; empty when there are none for now.
+
+        The view is valid until the next call into the spool.
+        """
+
+    def advance(n: int) -> None:
+        """``n`` bytes of the last ``peek`` have been taken."""
+
+    def close() -> None:
+        """This receiver is gone, or has all it wants.  May be called again."""
+
+
+class ISpool(Interface):
+    """The bytes of one transfer, between ``base`` and ``head``.
+
+    Filled by one producer, which asks for ``room`` and commits; it is told by ``pauseProducing`` and
+    ``resumeProducing`` when there is none and when there is some again.  Ended by exactly one of ``finish`` and
+    ``abort``.
+    """
+
+    base: int = Attribute("offset of the oldest byte that a new reader can get")  # type: ignore[assignment]
+    head: int = Attribute("offset behind the newest byte")  # type: ignore[assignment]
+    paused: bool = Attribute("whether the producer has to wait for room")  # type: ignore[assignment]
+
+    def registerProducer(producer: object, streaming: bool) -> None:
+        """``producer`` (an ``IPushProducer``) fills this spool from now on; ``streaming`` must be true."""
+
+    def unregisterProducer() -> None:
+        """Nobody fills this spool any more."""
+
+    def room() -> memoryview:
+        """A writable view of the bytes behind ``head``; empty when the producer has to wait.
+
+        Valid until the next call into the spool.
+        """
+
+    def commit(n: int) -> None:
+        """The first ``n`` bytes of the last ``room`` are bytes of the body now."""
+
+    def finish() -> object:
+        """The body is whole.  A ``Deferred`` that fires with ``None`` when the store has it in safety.
+
+        It fails with a ``BeamError`` if the store cannot keep it.
+        """
+
+    def abort(error: object) -> None:
+        """The body will never be whole: readers hear ``body_failed(error)``; everything is let go."""
+
+    def open(position: int, holds: bool) -> IReader:
+        """A reader at ``position``, which may lie beyond ``head``: the bytes before it are then passed over.
+
+        ``holds`` says whether the sender has to wait for this reader in a store that does not keep.
+
+        :raises Gone: the byte at ``position`` is no longer there.
+        """
+
+    def release() -> None:
+        """No new reader will come: let everything go when the last reader has closed.  May be called again."""
+
+
+class IStore(Interface):
+    """Makes spools and owns their quota.  It is started before the first spool and stopped after the last."""
+
+    keeps: bool = Attribute("true: a transfer is done when it is stored; false: when delivered")  # type: ignore[assignment]
+
+    def start() -> None:
+        """Get ready, and remove what a crash left behind.
+
+        :raises BeamError: it cannot work, with a sentence for the operator.
+        """
+
+    def stop() -> object:
+        """Let everything go.  A ``Deferred`` or ``None``."""
+
+    def create(length: int | None, failed: object) -> ISpool:
+        """A spool for a body of ``length`` bytes (``None``: not known before its end).
+
+        ``failed`` is called with a ``BeamError`` when the store cannot go on with this spool; the caller aborts it.
+
+        :raises StoreFull: a store that keeps has no space for it.
+        :raises Unavailable: there is no memory or no descriptor for it now.
+        """
+
+    def usage() -> int:
+        """Bytes that count against the store's quota now."""
+
+
+class IStoreMaker(Interface):
+    """A plug-in that makes a store from the string that an operator wrote (``twisted.plugin``)."""
+
+    prefix: str = Attribute("what stands before the first colon")  # type: ignore[assignment]
+
+    def make(arguments: str, house: object) -> IStore:
+        """The store that ``arguments`` (all behind the first colon) describe.
+
+        :param house: a ``beam.store.House``: the reactor, and the memory that all rings share.
+        :raises ValueError: the string says something that cannot be, with a sentence for the operator.
+        """
+
+
+class ISender(Interface):
+    """The broker's view of whoever sends: it need not be one connection, nor HTTP."""
+
+    def transfer_ended(transfer: object) -> None:
+        """The outcome is known; called once, if the sender was admitted."""
+
+    def peer_gone() -> bool:
+        """Whether the peer can be seen to have left, although nothing is being read from it."""
+
+
+class IReceiver(Interface):
+    """The broker's view of whoever receives: it waits for a transfer, then is served from it."""
+
+    def choose(transfer: object) -> object:
+        """Which part of ``transfer`` it wants: a ``beam.transfer.Span``.
+
+        :raises BeamError: none of it; the receiver is refused with that error.
+        """
+
+    def serve(delivery: object) -> None:
+        """Here is a ``beam.broker.Delivery``: drain its reader and say ``done``."""
+
+    def refuse(error: object) -> None:
+        """There will be nothing.  Called at most once, and never after ``serve``."""
+
+    def cut(error: object) -> None:
+        """Leave the delivery that runs: close the connection so that the part is not taken for the whole."""

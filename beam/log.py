@@ -1,0 +1,35 @@
+"""The log: one structured line a transfer, written when it ends."""
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from beam.policy import Policy
+from beam.transfer import Transfer
+
+log = Logger()
+
+LINE = (
+    "transfer {outcome} key={key} bytes={bytes_in} sent={bytes_out} seconds={seconds:.3f} "
+    "receivers={deliveries} left={left} sender={sender} peers={peers}"
+)
+
+
+def transfer_logger(policy: Policy) -> Callable[[Transfer, float], None]:
+    """An observer for ``Broker.observers``.  The key is shown as far as ``policy`` allows."""
+
+    def observe(transfer: Transfer, now: float) -> None:
+        log.info(
+            LINE,
+            outcome=str(transfer.outcome),
+            key=policy.shown(transfer.key),
+            bytes_in=transfer.spool.head,
+            bytes_out=transfer.bytes_out,
+            seconds=now - transfer.started,
+            deliveries=transfer.deliveries,
+            left=transfer.left,
+            sender=transfer.offer.peer if transfer.offer else "-",
+            peers=",".join(transfer.peers) or "-",
+        )
+
+    return observe

@@ -1,0 +1,177 @@
+"""The store that holds: one ring of bytes a transfer, and nothing on disk.
+
+``RingSpool`` is also what stands in front of every file of the disk store.  The arithmetic is ``beam.window``'s.
+"""
+
+import mmap
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.plugin import IPlugin
+from zope.interface import implementer
+
+from beam.errors import BeamError, Unavailable
+from beam.interfaces import IStore, IStoreMaker
+from beam.policy import size
+from beam.quota import Quota
+from beam.store import House, arguments
+from beam.store.spool import EMPTY, Reader, Spool
+from beam.window import Cursor, Window
+
+SMALLEST_RING = 256 << 10
+STEP = 1 << 20  # bytes that one read or write moves at most, and by which a ring grows
+RESUME_AT = 256 << 10  # a waiting sender goes on when so much is free: small steps cost more than they bring
+WINDOW = 4 << 20
+HISTORY = 12 << 20
+
+
+class RingSpool(Spool):
+    """The newest bytes of one body, in a ring that grows while its first lap lasts and memory is there.
+
+    :param length: of the body, or ``None``; the ring is never larger.
+    :param window: bytes that the sender may be ahead of the slowest reader.
+    :param history: bytes that stay behind it.
+    :raises Unavailable: there is no memory for the smallest ring.
+    """
+
+    def __init__(self, memory: Quota, length: int | None, window: int, history: int) -> None:
+        super().__init__()
+        self._memory = memory
+        self._length = length
+        self._limit = window + history if length is None else min(window + history, length)
+        smallest = min(SMALLEST_RING, self._limit)
+        if not memory.take(smallest):
+            raise Unavailable("The memory for transfers is used up; try again later.")
+        self.window = Window(smallest, window)
+        if self._limit > SMALLEST_RING:
+            # Anonymous and private: a page costs nothing before it is touched.
+            mapping = mmap.mmap(-1, self._limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._bytes = memoryview(mapping)
+        else:
+            self._bytes = memoryview(bytearray(self._limit))
+
+    @property
+    def base(self) -> int:  # type: ignore[override]
+        return self.window.base
+
+    @property
+    def head(self) -> int:  # type: ignore[override]
+        return self.window.head
+
+    def room(self) -> memoryview:
+        window = self.window
+        if window.head + STEP > window.capacity:
+            self._grow()
+        capacity = window.capacity
+        if not window.room:
+            self._paused = True  # a new reader may have taken away what there was
+            return EMPTY
+        start = window.head % capacity
+        return self._bytes[start : start + min(window.room, capacity - start, STEP)]
+
+    def _grow(self) -> None:
+        """Add a step to the ring, if it has not wrapped yet and this transfer may have more of the memory."""
+        window = self.window
+        step = min(STEP, self._limit - window.capacity)
+        if step and window.head <= window.capacity:
+            share = max(SMALLEST_RING, (self._memory.free + window.capacity) // 8)
+            if window.capacity + step <= share and self._memory.take(step):
+                window.capacity += step
+
+    def has_room(self) -> bool:
+        window = self.window
+        if window.head + STEP > window.capacity:
+            self._grow()
+        if window.slowest is None:
+            return window.room > 0
+        enough = min(RESUME_AT, window.capacity // 2)
+        if self._length is not None:
+            enough = min(enough, self._length - window.head)
+        return window.room >= enough
+
+    def take(self, n: int) -> None:
+        window = self.window
+        before = window.head
+        window.commit(n)
+        for reader in self._starved:
+            if reader.position > before and reader.cursor is not None:  # it passes over what it did not ask for
+                window.advance(reader.cursor, min(n, reader.position - before))
+
+    def bytes_at(self, reader: Reader) -> memoryview:
+        view = self.view(reader.position)
+        if not view:
+            self.fail(reader, self.gone())
+        return view
+
+    def view(self, position: int) -> memoryview:
+        """The contiguous bytes at ``position``, below ``head``; empty if the ring has them no more."""
+        window = self.window
+        if position < window.base:
+            return EMPTY
+        start = position % window.capacity
+        return self._bytes[start : start + min(window.head - position, window.capacity - start, STEP)]
+
+    def cursor(self, position: int) -> Cursor:
+        return self.window.open(position)
+
+    def advanced(self, reader: Reader, n: int) -> None:
+        if reader.cursor is not None:
+            self.window.advance(reader.cursor, n)
+        super().advanced(reader, n)
+
+    def closed(self, reader: Reader) -> None:
+        if reader.cursor is not None:
+            self.window.close(reader.cursor)
+            reader.cursor = None
+        super().closed(reader)
+
+    def let_go(self) -> None:
+        self._bytes = EMPTY
+        self._memory.give(self.window.capacity)
+        self._limit = self.window.capacity = 0
+
+
+@implementer(IStore)
+class MemoryStore:
+    """Rings only: the sender waits until its bytes are delivered."""
+
+    keeps = False
+
+    def __init__(self, memory: Quota, window: int, history: int) -> None:
+        self._memory = memory
+        self._window = window
+        self._history = history
+
+    def start(self) -> None:
+        """Nothing to get ready."""
+
+    def stop(self) -> Deferred[None] | None:
+        """Nothing to let go."""
+        return None
+
+    def create(self, length: int | None, failed: Callable[[BeamError], None]) -> RingSpool:
+        return RingSpool(self._memory, length, self._window, self._history)
+
+    def usage(self) -> int:
+        return self._memory.used
+
+
+@implementer(IPlugin, IStoreMaker)
+class MemoryStoreMaker:
+    """``memory:window=4M:history=12M:cap=1G``"""
+
+    prefix = "memory"
+
+    def make(self, text: str, house: House) -> MemoryStore:
+        options = arguments(text, None, window=size, history=size, cap=size)
+        window, history = options.get("window", WINDOW), options.get("history", HISTORY)
+        assert isinstance(window, int) and isinstance(history, int)
+        if window < SMALLEST_RING:
+            raise ValueError(f"window is at least {SMALLEST_RING >> 10}K")
+        if "cap" in options:
+            cap = options["cap"]
+            assert isinstance(cap, int)
+            if cap < SMALLEST_RING:
+                raise ValueError(f"cap is at least {SMALLEST_RING >> 10}K")
+            house.memory.cap = cap
+        return MemoryStore(house.memory, window, history)

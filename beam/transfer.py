@@ -1,0 +1,166 @@
+"""One key's life as a table: state x event -> state, or the outcome with which it ends.
+
+The upper half of the table is for stores that hold (memory): the sender waits until its bytes are delivered.  The lower
+half is for stores that keep (disk): the sender is done when they are stored.  A pair that is not in the table is an
+error of the program.  ``docs/architecture.md`` has the picture, drawn from this table.
+"""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+from beam.errors import BeamError, Outcome
+from beam.policy import SendOptions
+
+if TYPE_CHECKING:
+    from beam.interfaces import ISender, ISpool
+
+
+class State(StrEnum):
+    """Where a transfer is."""
+
+    WAITING = "waiting"  # the body is coming; no receiver has come yet
+    HELD = "held"  # the body is whole; no receiver has come yet
+    FLOWING = "flowing"  # the body is coming and receivers are served
+    ENDING = "ending"  # the body is whole and receivers are served
+    FORSAKEN = "forsaken"  # the body is coming; every receiver has left
+    STRANDED = "stranded"  # the body is whole; every receiver has left before its end
+    STORING = "storing"  # the body is coming into a store that keeps it
+    KEPT = "kept"  # the body is whole in a store that keeps it
+
+
+class Event(StrEnum):
+    """What can happen to a transfer."""
+
+    JOINED = "joined"  # a receiver is being served
+    DESERTED = "deserted"  # the last receiver left, and none has got the whole
+    SERVED = "served"  # the last receiver is done, and at least one got the whole
+    WHOLE = "whole"  # the last byte of the body is in the store
+    LOST = "lost"  # the sender's connection broke
+    TIMEOUT = "timeout"  # the state's deadline has come
+    SPENT = "spent"  # as many complete downloads as were asked for
+
+
+TABLE: dict[tuple[State, Event], State | Outcome] = {
+    (State.WAITING, Event.JOINED): State.FLOWING,
+    (State.WAITING, Event.WHOLE): State.HELD,
+    (State.WAITING, Event.LOST): Outcome.SENDER_LOST,
+    (State.WAITING, Event.TIMEOUT): Outcome.EXPIRED,
+    (State.HELD, Event.JOINED): State.ENDING,
+    (State.HELD, Event.LOST): Outcome.SENDER_LOST,
+    (State.HELD, Event.TIMEOUT): Outcome.EXPIRED,
+    (State.FLOWING, Event.JOINED): State.FLOWING,
+    (State.FLOWING, Event.WHOLE): State.ENDING,
+    (State.FLOWING, Event.DESERTED): State.FORSAKEN,
+    (State.FLOWING, Event.LOST): Outcome.SENDER_LOST,
+    (State.ENDING, Event.JOINED): State.ENDING,
+    (State.ENDING, Event.SERVED): Outcome.DELIVERED,
+    (State.ENDING, Event.DESERTED): State.STRANDED,
+    (State.ENDING, Event.LOST): State.ENDING,
+    (State.FORSAKEN, Event.JOINED): State.FLOWING,
+    (State.FORSAKEN, Event.WHOLE): State.STRANDED,
+    (State.FORSAKEN, Event.LOST): Outcome.SENDER_LOST,
+    (State.FORSAKEN, Event.TIMEOUT): Outcome.RECEIVER_LOST,
+    (State.STRANDED, Event.JOINED): State.ENDING,
+    (State.STRANDED, Event.LOST): State.STRANDED,
+    (State.STRANDED, Event.TIMEOUT): Outcome.RECEIVER_LOST,
+    (State.STORING, Event.JOINED): State.STORING,
+    (State.STORING, Event.DESERTED): State.STORING,
+    (State.STORING, Event.SERVED): State.STORING,
+    (State.STORING, Event.WHOLE): State.KEPT,
+    (State.STORING, Event.LOST): Outcome.SENDER_LOST,
+    (State.KEPT, Event.JOINED): State.KEPT,
+    (State.KEPT, Event.DESERTED): State.KEPT,
+    (State.KEPT, Event.SERVED): State.KEPT,
+    (State.KEPT, Event.LOST): State.KEPT,
+    (State.KEPT, Event.SPENT): Outcome.STORED,
+    (State.KEPT, Event.TIMEOUT): Outcome.STORED,
+}
+
+BODY_IS_COMING = frozenset({State.WAITING, State.FLOWING, State.FORSAKEN, State.STORING})
+NOBODY_CAME = frozenset({State.WAITING, State.HELD})
+
+
+@frozen
+class Offer:
+    """What a sender says about its file.  Header values are as the receivers get them.
+
+    :param length: bytes of the body, if known before its end.
+    :param filename: for the receivers; already without path separators and control characters.
+    :param peer: the sender's address, for the log.
+    """
+
+    length: int | None = None
+    content_type: str = "application/octet-stream"
+    content_encoding: str | None = None
+    last_modified: str | None = None
+    filename: str = ""
+    x_piping: tuple[str, ...] = ()
+    peer: str = "-"
+
+
+@frozen
+class Span:
+    """The part of a body that a receiver wants: from ``start`` to before ``stop`` (``None``: to the end).
+
+    A *look* is a part that ends before the end: it neither counts as a delivery nor holds the sender back.
+    """
+
+    start: int = 0
+    stop: int | None = None
+    look: bool = False
+
+
+@define(eq=False)
+class Transfer:
+    """One body on its way, from admission to its outcome.
+
+    :param started: seconds, on the clock of whoever made it.
+    """
+
+    key: str
+    options: SendOptions
+    etag: str
+    started: float
+    state: State
+    spool: "ISpool"
+    sender: "ISender"
+    keeps: bool
+    offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
+    outcome: Outcome | None = None
+    error: BeamError | None = None
+    length: int | None = None  # of the body; known from the offer, or once it is whole
+    digests: dict[str, bytes] = field(factory=dict)
+    receiving: int = 0  # receivers that are being served
+    deliveries: int = 0  # receivers that got the last byte
+    left: int = 0  # receivers that left before it
+    bytes_out: int = 0
+    whole_at: float | None = None  # seconds, when the body was whole
+    served_at: float | None = None  # seconds, when the last complete download ended
+    left_at: float | None = None  # seconds, when the last incomplete one ended
+    peers: list[str] = field(factory=list)  # addresses of the first receivers, for the log
+
+    def on(self, event: Event) -> None:
+        """Take ``event``.  Sets ``state`` or ``outcome``.
+
+        :raises KeyError: the table has no such pair, or the transfer has ended: an error of the program.
+        """
+        if self.outcome is not None:
+            raise KeyError(f"{event} after the end of a transfer")
+        after = TABLE[self.state, event]
+        if isinstance(after, State):
+            self.state = after
+        else:
+            self.outcome = after
+
+    def fail(self, error: BeamError) -> None:
+        """End with ``error`` from whatever state: the store broke, a limit was hit, a shutdown came."""
+        if self.outcome is not None:
+            raise KeyError(f"{error!r} after the end of a transfer")
+        self.outcome, self.error = error.outcome, error
+
+    @property
+    def broken(self) -> bool:
+        """Whether some receiver has a part of this body and not the whole."""
+        return self.left > 0 or (self.receiving > 0 and self.outcome is not None)

@@ -1,0 +1,1 @@
+"""HTTP: requests become sends and receives, and outcomes become answers."""

@@ -1,0 +1,42 @@
+"""Answers: the one place where errors and outcomes become responses."""
+
+import json
+from collections.abc import Mapping
+
+from beam.errors import BeamError
+from beam.web.request import StreamingRequest
+
+PLAIN = "text/plain; charset=utf-8"
+
+
+def accepts(request: StreamingRequest, media_type: str) -> bool:
+    """Whether ``Accept`` names ``media_type``."""
+    return any(media_type in value.lower() for value in request.requestHeaders.getRawHeaders("accept", []))
+
+
+def answer(
+    request: StreamingRequest, status: int, text: str, headers: Mapping[str, str] | None = None, kind: str = PLAIN
+) -> None:
+    """Write a whole response and end the request; the connection closes behind it if the body is still coming."""
+    body = text.encode()
+    request.setResponseCode(status)
+    if status not in (204, 304):
+        request.setHeader("content-type", kind)
+        request.setHeader("content-length", str(len(body)))
+    request.setHeader("x-content-type-options", "nosniff")
+    request.setHeader("cache-control", "no-store")
+    for name, value in (headers or {}).items():
+        request.setHeader(name, value)
+    if not request.body_is_whole:
+        request.setHeader("connection", "close")
+    request.write(b"" if request.method == b"HEAD" else body)
+    request.conclude()
+
+
+def refuse(request: StreamingRequest, error: BeamError) -> None:
+    """Answer with ``error``: one sentence, or JSON for those who prefer it."""
+    if accepts(request, "application/json") and not accepts(request, "text/html"):
+        text = json.dumps({"error": error.sentence, "status": error.status}) + "\n"
+        answer(request, error.status, text, error.headers, "application/json")
+    else:
+        answer(request, error.status, error.sentence + "\n", error.headers)

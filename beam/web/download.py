@@ -1,0 +1,275 @@
+"""Receiving: a reader of a spool becomes a response.
+
+The way of a byte here: a direct end sends it from the spool's own memory, if the connection is a plain one and the
+length is known; else a ``SpoolProducer`` writes it to the request.  Both end in ``_ended``.
+"""
+
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from beam.broker import Broker, Delivery
+from beam.errors import BeamError, Gone, NotFound, PreconditionFailed, RangeNotSatisfiable
+from beam.interfaces import IReceiver, ISink
+from beam.policy import capped_seconds
+from beam.producer import SpoolProducer
+from beam.transfer import Span, State, Transfer
+from beam.web.answer import answer, refuse
+from beam.web.direct import DirectDownload
+from beam.web.fields import UNKNOWN_LAST, attachment, digest_field, matches, span_of
+from beam.web.request import StreamingRequest
+from beam.web.transport import VANISHED, set_patience, unacknowledged
+
+NOT_WORTH_A_WAIT = 64 << 10  # bytes that may be unacknowledged when a delivery is counted
+POLL = 0.002  # seconds between two looks at what is unacknowledged
+POLLS = 10
+
+
+class NotModified(BeamError):
+    """304: the receiver has it already (RFC 9110, 15.4.5)."""
+
+    status = 304
+
+
+def describe(request: StreamingRequest, transfer: Transfer) -> None:
+    """Set the headers that tell of ``transfer``, for GET and HEAD alike."""
+    offer = transfer.offer
+    assert offer is not None
+    fields = {
+        "content-type": offer.content_type,
+        "content-encoding": offer.content_encoding,
+        "content-disposition": attachment(offer.filename),
+        "last-modified": offer.last_modified,
+        "etag": transfer.etag,
+        "accept-ranges": "bytes",
+        "cache-control": "no-store",
+        "x-accel-buffering": "no",
+        "x-content-type-options": "nosniff",
+        "x-robots-tag": "none",
+        "repr-digest": digest_field(transfer.digests) or None,
+    }
+    for name, value in fields.items():
+        if value is not None:
+            request.setHeader(name, value)
+    if offer.x_piping:
+        request.responseHeaders.setRawHeaders("x-piping", list(offer.x_piping))
+
+
+def check_conditions(request: StreamingRequest, transfer: Transfer) -> None:
+    """``If-Match`` and ``If-None-Match`` (RFC 9110, 13.1).
+
+    :raises PreconditionFailed: the receiver wants another file than this.
+    :raises NotModified: the receiver has this file.
+    """
+    wanted, had = request.getHeader("if-match"), request.getHeader("if-none-match")
+    if wanted is not None and not matches(wanted, transfer.etag):
+        raise PreconditionFailed(
+            "Another file is here now than the one that If-Match names; ask for it from the start."
+        )
+    if had is not None and transfer.state is State.KEPT and matches(had, transfer.etag):
+        raise NotModified("", {"etag": transfer.etag})
+
+
+def head(request: StreamingRequest, broker: Broker, key: str) -> None:
+    """Answer HEAD: what a GET would bring, without taking it."""
+    transfer = broker.rendezvous.transfers.get(key)
+    if transfer is None or transfer.offer is None:
+        raise NotFound("Nothing is here now.")
+    check_conditions(request, transfer)
+    describe(request, transfer)
+    if transfer.length is not None:
+        request.setHeader("content-length", str(transfer.length))
+    request.write(b"")
+    request.conclude()
+
+
+@implementer(IReceiver, ISink)
+class Download:
+    """One GET, from its wait to its last byte."""
+
+    def __init__(self, request: StreamingRequest, broker: Broker, key: str) -> None:
+        self._request = request
+        self._broker = broker
+        self._key = key
+        self._range_used = False
+        self._delivery: Delivery | None = None
+        self._direct: DirectDownload | None = None
+        self._framed = True  # whether the response's framing shows that something is missing
+        self._poll: IDelayedCall | None = None
+
+    def begin(self, query: dict[str, list[str]]) -> None:
+        """Wait for the transfer, or join it.
+
+        :raises BeamError: the refusal, if it comes at once.
+        """
+        policy = self._broker.policy
+        wait = capped_seconds(query, "wait", policy.get_wait, policy.max_wait)
+        self._request.on_lost(self._lost, self._half_closed)
+        self._broker.receive(self._key, self, wait)
+
+    def choose(self, transfer: Transfer) -> Span:
+        request, length = self._request, transfer.length
+        check_conditions(request, transfer)
+        field, condition = request.getHeader("range"), request.getHeader("if-range")
+        span = span_of(field, length) if field is not None else None
+        if condition is not None:
+            assert transfer.offer is not None
+            if condition.strip() not in (transfer.etag, transfer.offer.last_modified):
+                span = None
+        if span is None:
+            return Span()
+        if length is not None and span.start >= length:
+            if length == 0 and span.start == 0:
+                return Span()
+            raise RangeNotSatisfiable(
+                f"The range begins beyond the end; the file has {length} bytes.", {"content-range": f"bytes */{length}"}
+            )
+        if condition is None and span.start and not span.look and self._broker.rendezvous.mistrusted(transfer):
+            raise PreconditionFailed(
+                "A new file has come under this key since one that broke off; get it from the start, or resume with If-Range."
+            )
+        self._range_used = True
+        return span
+
+    def serve(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+        connection = self._request.connection
+        if connection is not None:
+            # A receiver may keep its window shut for as long as our own patience lasts.
+            set_patience(connection.getHandle(), self._broker.policy.idle_timeout + VANISHED)
+        transfer = delivery.transfer
+        if transfer.length is None and delivery.span.start > transfer.spool.head:
+            delivery.reader.attach(self)  # whether there is such a byte will be seen
+        else:
+            self._start()
+
+    # As a sink, until the first byte of a range of unknown length is there.
+
+    def bytes_available(self) -> None:
+        self._start()
+
+    def body_complete(self) -> None:
+        length = self._started_delivery.transfer.spool.head
+        self.body_failed(
+            RangeNotSatisfiable(
+                f"The range begins beyond the end; the file has {length} bytes.", {"content-range": f"bytes */{length}"}
+            )
+        )
+
+    def body_failed(self, error: BeamError) -> None:
+        self._started_delivery.done(False)
+        self.refuse(error)
+
+    @property
+    def _started_delivery(self) -> Delivery:
+        assert self._delivery is not None, "not served yet"
+        return self._delivery
+
+    def _start(self) -> None:
+        """Send the response's head, and let an end do the rest."""
+        request, delivery = self._request, self._started_delivery
+        transfer, span = delivery.transfer, delivery.span
+        length = transfer.length
+        describe(request, transfer)
+        stop = span.stop if span.stop is not None else length
+        if self._range_used:
+            last = stop - 1 if stop is not None else UNKNOWN_LAST
+            request.setResponseCode(206)
+            request.setHeader("content-range", f"bytes {span.start}-{last}/{'*' if length is None else length}")
+        if stop is not None:
+            request.setHeader("content-length", str(stop - span.start))
+        self._framed = stop is not None or request.clientproto == b"HTTP/1.1"
+        request.write(b"")
+        limit = stop - span.start if span.look and stop is not None else None
+        if request.direct is not None and stop is not None:
+            self._direct = DirectDownload(request.direct, delivery.reader, limit, self._ended)
+            self._direct.start()
+        else:
+            producer = SpoolProducer(delivery.reader, limit)
+            producer.startProducing(request).addCallbacks(self._ended, self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        error = failure.value
+        self._ended(error if isinstance(error, BeamError) else Gone("The delivery broke off."))
+
+    def _ended(self, error: BeamError | None) -> None:
+        """The last byte was handed over, or the body was cut short."""
+        if error is not None:
+            self.cut(error)
+        else:
+            self._settle(POLLS)
+
+    def _settle(self, polls: int) -> None:
+        """Count the delivery when the system has the bytes, and the peer most of them as far as can be told soon."""
+        self._poll = None
+        if self._is_pending() or (polls and not self._is_acknowledged()):
+            # The first look comes right behind the reactor's next write.
+            delay = 0 if polls == POLLS else POLL
+            self._poll = self._broker.clock.callLater(
+                delay, self._settle, max(1, polls - 1) if self._is_pending() else polls - 1
+            )
+        else:
+            self._count()
+
+    def _is_pending(self) -> bool:
+        """Whether bytes have not been handed to the system."""
+        connection = self._request.connection
+        return connection is not None and connection.has_pending()
+
+    def _is_acknowledged(self) -> bool:
+        """Whether the peer has all but little of what was handed to the system."""
+        connection = self._request.connection
+        return connection is None or unacknowledged(connection.getHandle()) <= NOT_WORTH_A_WAIT
+
+    def _count(self) -> None:
+        """The receiver has it all."""
+        connection = self._request.connection
+        if connection is not None and not connection.disconnected:
+            set_patience(connection.getHandle(), VANISHED)
+        self._request.conclude()
+        self._started_delivery.done(True)
+
+    # How it ends otherwise.
+
+    def _stop(self) -> None:
+        if self._poll is not None:
+            self._poll.cancel()
+            self._poll = None
+        if self._direct is not None:
+            self._direct.detach()
+
+    def _half_closed(self) -> bool:
+        """A receiver that ends its side has left, unless it has everything: many close as soon as they do."""
+        if self._poll is None or self._is_pending() or not self._is_acknowledged():
+            return False
+        self._stop()
+        self._count()
+        return True
+
+    def _lost(self, reason: Failure) -> None:
+        # Below TLS no half-close is told: an orderly end behind the last byte says as much.
+        has_all = self._poll is not None and not self._is_pending() and reason.check(ConnectionDone) is not None
+        self._stop()
+        self._broker.leave(self._key, self)
+        if self._delivery is not None:
+            self._delivery.done(has_all)
+
+    def refuse(self, error: BeamError) -> None:
+        if error.status == 304:
+            answer(self._request, 304, "", error.headers)
+        else:
+            refuse(self._request, error)
+
+    def cut(self, error: BeamError) -> None:
+        self._stop()
+        request: Any = self._request
+        if request.producer is not None:
+            request.unregisterProducer()
+        if request.startedWriting:
+            request.abort(self._framed)
+            self._started_delivery.done(False)
+        else:
+            self.body_failed(error)

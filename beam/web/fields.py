@@ -1,0 +1,160 @@
+"""How keys, options and header fields are written: bytes from the wire become values, and values become fields.
+
+Syntax only: nothing here knows a transfer or a connection.
+"""
+
+import base64
+import binascii
+import re
+import unicodedata
+from urllib.parse import quote, unquote_to_bytes
+
+from beam.errors import BadRequest
+from beam.policy import DIGESTS
+from beam.transfer import Span
+
+LONGEST_KEY = 512  # bytes
+LONGEST_NAME = 255  # bytes of a file name, the limit of most file systems
+UNKNOWN_LAST = (1 << 53) - 1  # the very large value of RFC 8673
+BIDIRECTIONAL = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
+DIGEST_MEMBER = re.compile(r"([a-z*][a-z0-9_\-.*]*)=:([A-Za-z0-9+/]*={0,2}):")  # RFC 8941: a byte sequence
+GOOD_KEY = "a good key is, for example, /report-2026.pdf"
+
+
+def is_control(character: str) -> bool:
+    """Whether ``character`` is a C0 or C1 control or overrides the direction of text."""
+    return unicodedata.category(character) == "Cc" or unicodedata.bidirectional(character) in BIDIRECTIONAL
+
+
+def decoded(raw: bytes) -> str:
+    """Percent-decoded UTF-8.
+
+    :raises BadRequest: a bad escape or bad UTF-8.
+    """
+    if re.search(rb"%(?![0-9A-Fa-f]{2})", raw):
+        raise BadRequest("The path or the query has a bad percent escape; a percent sign itself is written %25.")
+    try:
+        return unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise BadRequest("The path or the query is not UTF-8.") from None
+
+
+def path_of(raw: bytes) -> str:
+    """The decoded path behind its first slash."""
+    return decoded(raw.removeprefix(b"/"))
+
+
+def checked_key(key: str) -> str:
+    """``key`` if it is one.
+
+    :raises BadRequest: it is none, and why.
+    """
+    if len(key.encode()) > LONGEST_KEY:
+        raise BadRequest(f"The key is longer than {LONGEST_KEY} bytes; choose a shorter one.")
+    if any(is_control(character) for character in key):
+        raise BadRequest("The key has a control character; leave it out.")
+    if any(segment in ("", ".", "..") for segment in key.split("/")):
+        raise BadRequest(f"The key has an empty segment, or one that is a dot or two; {GOOD_KEY}.")
+    return key
+
+
+def query_of(raw: bytes) -> dict[str, list[str]]:
+    """Option names and their values, decoded."""
+    found: dict[str, list[str]] = {}
+    for part in raw.split(b"&"):
+        if part:
+            name, _, value = part.partition(b"=")
+            found.setdefault(decoded(name), []).append(decoded(value.replace(b"+", b"%20")))
+    return found
+
+
+def safe_filename(name: str) -> str:
+    """``name`` as it may reach a receiver: its last segment, without controls, at most ``LONGEST_NAME`` bytes."""
+    name = re.split(r"[/\\]", name)[-1]
+    name = "".join(character for character in name if not is_control(character)).strip()
+    if name in (".", ".."):
+        return ""
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+
+
+def attachment(filename: str) -> str:
+    """A ``Content-Disposition`` that saves under ``filename`` (RFC 6266, with RFC 8187 for what is not ASCII)."""
+    if not filename:
+        return "attachment"
+    plain = re.sub(r'["\\]|[^\x20-\x7e]', "_", filename)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def filename_in(disposition: str) -> str | None:
+    """The file name that a ``Content-Disposition`` gives, ``filename*`` before ``filename``; not made safe yet."""
+    extended = re.search(r";\s*filename\*\s*=\s*([\w!#$&+^`{}~%-]+)'[^']*'([^\s;\"]+)", disposition, re.IGNORECASE)
+    if extended:
+        charset = "utf-8" if extended[1].lower() not in ("utf-8", "iso-8859-1") else extended[1]
+        return unquote_to_bytes(extended[2]).decode(charset, "replace")
+    quoted = re.search(r';\s*filename\s*=\s*"((?:[^"\\]|\\.)*)"', disposition, re.IGNORECASE)
+    if quoted:
+        # Only a quote and a backslash are escaped in practice; C:\x of old browsers is a path.
+        return re.sub(r'\\(["\\])', r"\1", quoted[1])
+    bare = re.search(r";\s*filename\s*=\s*([^\s;\"]+)", disposition, re.IGNORECASE)
+    return bare[1] if bare else None
+
+
+def announced_digests(fields: list[str]) -> dict[str, bytes]:
+    """The digests in ``Repr-Digest`` or ``Content-Digest`` that we can check, by name (RFC 9530, sections 2 and 3).
+
+    :raises BadRequest: a field is malformed, or two of them disagree.
+    """
+    found: dict[str, bytes] = {}
+    for member in (member.strip() for field in fields for member in field.split(",")):
+        match = DIGEST_MEMBER.fullmatch(member)
+        if not match:
+            raise BadRequest("A digest field is malformed; it reads sha-256=:BASE64: (RFC 9530).")
+        try:
+            value = base64.b64decode(match[2], validate=True)
+        except binascii.Error:
+            raise BadRequest("A digest field has bad base64; it reads sha-256=:BASE64: (RFC 9530).") from None
+        if match[1] in DIGESTS and found.setdefault(match[1], value) != value:
+            raise BadRequest("Two digest fields disagree; send one.")
+    return found
+
+
+def digest_field(digests: dict[str, bytes]) -> str:
+    """``digests`` as a ``Repr-Digest`` field."""
+    return ", ".join(f"{name}=:{base64.b64encode(value).decode()}:" for name, value in sorted(digests.items()))
+
+
+def is_whole(content_range: str) -> bool:
+    """Whether a ``Content-Range`` is all of its representation, as ``curl -C - -T`` sends at first."""
+    match = CONTENT_RANGE.fullmatch(content_range.strip())
+    return match is not None and int(match[1]) == 0 and int(match[2]) + 1 == int(match[3])
+
+
+def span_of(field: str, length: int | None) -> Span | None:
+    """The part that a ``Range`` asks for (RFC 9110, 14.2); ``None`` if the field is to be ignored.
+
+    A suffix of a body of unknown length cannot be told, so that it is ignored.  A start at or beyond a known end
+    comes back as it is: the caller answers 416.
+    """
+    match = RANGE.fullmatch(field.strip())
+    if not match or not (match[1] or match[2]):
+        return None
+    if not match[1]:  # the last bytes
+        if length is None:
+            return None
+        return Span(length if int(match[2]) == 0 else max(0, length - int(match[2])), None)
+    start = int(match[1])
+    if not match[2]:
+        return Span(start, None)
+    last = int(match[2])
+    if last < start:
+        return None
+    if length is not None and last + 1 >= length:
+        return Span(start, None)
+    return Span(start, last + 1, look=True)
+
+
+def matches(field: str, etag: str) -> bool:
+    """Whether ``If-Match`` or ``If-None-Match`` names ``etag`` or any (RFC 9110, 13.1; ours are all strong)."""
+    return field.strip() == "*" or etag in [each.strip() for each in field.split(",")]

@@ -1,0 +1,82 @@
+"""The metrics listener: ``/health`` and ``/metrics`` in the Prometheus text format.
+
+Gauges are read from the broker when somebody asks; what transfers leave behind is counted as they end.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.twisted import MetricsResource
+from twisted.web.resource import Resource
+
+from beam.broker import Broker
+from beam.errors import Outcome
+from beam.quota import Quota
+from beam.transfer import BODY_IS_COMING, Transfer
+
+SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3600, 36000)
+
+
+class Gauges(Collector):
+    """What is so now."""
+
+    def __init__(self, broker: Broker, memory: Quota) -> None:
+        self._broker = broker
+        self._memory = memory
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry at every scrape."""
+        broker = self._broker
+        transfers = list(broker.rendezvous.transfers.values())
+        gauges: dict[str, tuple[str, float]] = {
+            "beam_pipes": ("Keys in use.", len(transfers)),
+            "beam_disk_usage": (
+                "Bytes that count against the disk stores.",
+                sum(store.usage() for store in broker.stores.values() if store.keeps),
+            ),
+            "beam_memory_usage": ("Bytes of the rings.", self._memory.used),
+            "beam_key_waiters": ("Receivers that wait for a sender.", broker.rendezvous.waiters),
+            "beam_active_uploads": ("Bodies that are coming.", sum(each.state in BODY_IS_COMING for each in transfers)),
+            "beam_active_downloads": ("Receivers that are being served.", len(broker.deliveries)),
+            "beam_draining": ("1 while the server is about to stop.", broker.drained is not None),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(name, text, value=float(value))
+        running_in = sum(each.spool.head for each in transfers)
+        running_out = sum(each.bytes_out for each in transfers) + sum(
+            max(0, each.reader.position - each.span.start) for each in broker.deliveries
+        )
+        yield CounterMetricFamily("beam_bytes_in", "Bytes of bodies received.", value=broker.bytes_in + running_in)
+        yield CounterMetricFamily("beam_bytes_out", "Bytes of bodies delivered.", value=broker.bytes_out + running_out)
+
+
+def metrics_resource(broker: Broker, memory: Quota) -> Resource:
+    """The tree of the metrics listener."""
+    registry = CollectorRegistry(auto_describe=True)
+    registry.register(Gauges(broker, memory))
+    ended = Counter("beam_transfers", "Transfers by their outcome.", ["outcome"], registry=registry)
+    duration = Histogram("beam_transfer_seconds", "From admission to the end.", buckets=SECONDS, registry=registry)
+    for outcome in Outcome:
+        ended.labels(outcome.value)
+
+    def observe(transfer: Transfer, now: float) -> None:
+        ended.labels(str(transfer.outcome)).inc()
+        duration.observe(now - transfer.started)
+
+    broker.observers.append(observe)
+    root = Resource()
+    root.putChild(b"metrics", MetricsResource(registry))
+    root.putChild(b"health", Health())
+    return root
+
+
+class Health(Resource):
+    """Whether the process answers."""
+
+    isLeaf = True
+
+    def render_GET(self, request: object) -> bytes:
+        """``ok``."""
+        return b"ok\n"

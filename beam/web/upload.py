@@ -1,0 +1,267 @@
+"""Sending: a request's body goes into a spool, and the outcome becomes the answer.
+
+The way of a byte here: a direct end receives it straight into the spool, else ``received`` copies it there; both go
+through one ``Body``.  What the spool has no room for waits in ``_rest`` (at most one read of Twisted's), and the
+connection is paused meanwhile.
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from beam.body import Body
+from beam.broker import Broker
+from beam.errors import BadRequest, BeamError
+from beam.interfaces import ISender
+from beam.policy import SendOptions, send_options
+from beam.transfer import Offer, Transfer
+from beam.web.answer import answer, refuse
+from beam.web.direct import DirectUpload
+from beam.web.fields import announced_digests, digest_field, filename_in, is_whole, safe_filename
+from beam.web.form import FilePart, FormDecoder, is_form
+from beam.web.request import StreamingRequest
+
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+def field(request: StreamingRequest, name: str) -> str | None:
+    """The value of a header that is given once, as text."""
+    value = request.getHeader(name)
+    return None if value is None else str(value)
+
+
+def send(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
+    """Take what ``request`` sends under ``key``.
+
+    :raises BeamError: the refusal.
+    """
+    options = send_options(query, broker.policy, {name: store.keeps for name, store in broker.stores.items()})
+    content_range = field(request, "content-range")
+    if content_range is not None and not is_whole(content_range):
+        raise BadRequest("A part of a file cannot be sent; send it whole, without Content-Range.")
+    announced = announced_digests(
+        [
+            value
+            for name in ("repr-digest", "content-digest")
+            for value in request.requestHeaders.getRawHeaders(name, [])
+        ]
+    )
+    content_type = field(request, "content-type") or ""
+    upload: Upload
+    if is_form(content_type):
+        if announced:
+            raise BadRequest("A digest field of a form would cover the form, not the file; leave it out.")
+        upload = FormUpload(request, broker, key, options, FormDecoder(content_type))
+    else:
+        upload = Upload(request, broker, key, options)
+    upload.begin(announced)
+
+
+@implementer(ISender, IPushProducer)
+class Upload:
+    """A raw body."""
+
+    def __init__(self, request: StreamingRequest, broker: Broker, key: str, options: SendOptions) -> None:
+        self._request = request
+        self._broker = broker
+        self._key = key
+        self._options = options
+        self._rest = b""
+        self._ended = False
+        self._half_closed = False
+        self._flow: Any = request.transport  # what is paused and resumed
+        self._direct: DirectUpload | None = None
+
+    def file_length(self) -> int | None:
+        """Bytes of the file, if the head tells."""
+        return self._request.length
+
+    def begin(self, announced: dict[str, bytes]) -> None:
+        """Ask to be admitted, and take the body.
+
+        :raises BeamError: the refusal.
+        """
+        request, broker = self._request, self._broker
+        length = self.file_length()
+        self._transfer = broker.send(self._key, self._options, length, self)
+        self._body = Body(self._transfer.spool, length, broker.policy.max_pipe_size, announced, self._options.digest)
+        self._transfer.spool.registerProducer(self, True)
+        request.on_lost(self._lost, self._survives_half_close)
+        self.admitted()
+        if self._transfer.outcome is None:
+            request.take_body(self)
+
+    def admitted(self) -> None:
+        """Tell who waits what comes, and read the socket directly if that is possible."""
+        request = self._request
+        disposition = field(request, "content-disposition") or ""
+        self.offer(filename_in(disposition), field(request, "content-type"))
+        if request.direct is not None and request.length and self._transfer.outcome is None:
+            self._direct = DirectUpload(request.direct, self._body, self._broker.clock, self._bypassed, self._fail)
+            self._flow = self._direct
+
+    def offer(self, filename: str | None, content_type: str | None) -> None:
+        """The file's headers are known."""
+        request = self._request
+        name = self._options.name or filename or self._key.split("/")[-1]
+        offer = Offer(
+            length=self.file_length(),
+            content_type=content_type or "application/octet-stream",
+            content_encoding=field(request, "content-encoding"),
+            last_modified=field(request, "last-modified"),
+            filename=safe_filename(name),
+            x_piping=tuple(request.requestHeaders.getRawHeaders("x-piping", [])),
+            peer=str(getattr(request.client, "host", None) or "unix"),
+        )
+        self._broker.offer(self._transfer, offer)
+
+    # The body, as it comes.
+
+    def received(self, data: bytes) -> None:
+        self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Copy bytes of the file into the spool, or keep what it has no room for."""
+        if self._rest:
+            self._rest += data
+        elif self._transfer.outcome is None:
+            try:
+                taken = self._body.write(data)
+            except BeamError as error:
+                self._fail(error)
+                return
+            if taken < len(data) and self._transfer.outcome is None:
+                self._rest = data[taken:]
+                self._flow.pauseProducing()
+
+    def ended(self) -> None:
+        self._ended = True
+        if not self._rest:
+            self._finish()
+
+    def broken(self, error: BeamError) -> None:
+        self._fail(error)
+
+    def _bypassed(self) -> None:
+        """The direct end has read the last byte."""
+        assert self._direct is not None
+        self._request.bypassed(self._direct.count)
+
+    def check_end(self) -> None:
+        """The body has ended; is it right?
+
+        :raises BeamError: it is not.
+        """
+
+    def _finish(self) -> None:
+        if self._transfer.outcome is not None:
+            return
+        self._request.transport.resumeProducing()  # so that the peer's end is noticed
+        try:
+            self.check_end()
+            digests = self._body.end()
+        except BeamError as error:
+            self._fail(error)
+        else:
+            self._broker.whole(self._transfer, digests)
+
+    def _fail(self, error: BeamError) -> None:
+        self._broker.fail(self._transfer, error)
+
+    # Flow control, called by the spool.
+
+    def pauseProducing(self) -> None:
+        if not self._ended:
+            self._flow.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.take(rest)
+        if not self._rest:
+            if self._ended:
+                self._finish()
+            else:
+                self._flow.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The spool has ended; ``transfer_ended`` does the rest."""
+
+    # The connection and the outcome.
+
+    def _detach(self) -> None:
+        if self._direct is not None:
+            self._direct.detach()
+        self._rest = b""
+
+    def _lost(self, reason: Failure) -> None:
+        self._detach()
+        self._broker.lost(self._transfer)
+
+    def _survives_half_close(self) -> bool:
+        """A sender whose body is whole may have ended its side; a killed one looks the same, and is asked."""
+        self._half_closed = self._request.body_is_whole
+        return self._half_closed and not self.peer_gone()
+
+    def peer_gone(self) -> bool:
+        if self._half_closed and self._request.clientproto == b"HTTP/1.1":
+            self._request.interim(PROCESSING)  # a dead peer answers with a reset
+        if self._request.body_is_whole:
+            return self._request.peer_gone(0)
+        length = self._body.length
+        return self._request.peer_gone(1 if length is None else length - self._body.received - len(self._rest))
+
+    def transfer_ended(self, transfer: Transfer) -> None:
+        self._detach()
+        error = transfer.error
+        if error is not None:
+            refuse(self._request, error)
+            return
+        headers = {"repr-digest": digest_field(transfer.digests)} if transfer.digests else {}
+        if transfer.keeps:
+            ttl = self._options.ttl if self._options.ttl is not None else self._broker.policy.put_ttl
+            headers["location"] = "/" + quote(transfer.key)
+            answer(self._request, 201, f"stored {transfer.length} bytes, kept for {ttl:g} s\n", headers)
+        else:
+            answer(self._request, 200, delivered_text(transfer), headers)
+
+
+def delivered_text(transfer: Transfer) -> str:
+    """What the sender reads when its body was delivered."""
+    receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
+    early = f", {transfer.left} left early" if transfer.left else ""
+    return f"delivered {transfer.length} bytes to {receivers}{early}\n"
+
+
+class FormUpload(Upload):
+    """A form: its first file is the transfer, which begins when that part's headers are there."""
+
+    def __init__(
+        self, request: StreamingRequest, broker: Broker, key: str, options: SendOptions, decoder: FormDecoder
+    ) -> None:
+        super().__init__(request, broker, key, options)
+        self._decoder = decoder
+
+    def file_length(self) -> int | None:
+        return None
+
+    def admitted(self) -> None:
+        """The file's headers come later."""
+
+    def received(self, data: bytes) -> None:
+        try:
+            for event in self._decoder.feed(data):
+                if self._transfer.outcome is not None:
+                    return
+                if isinstance(event, FilePart):
+                    self.offer(event.filename, event.content_type)
+                else:
+                    self.take(event)
+        except BadRequest as error:
+            self._fail(error)
+
+    def check_end(self) -> None:
+        self._decoder.end()
