@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python 3.11 or later: make serve, make test.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+LISTEN ?= 0.0.0.0:3000
+STORE ?= memory
+
+.PHONY: serve test lint bench docs clean
+
+serve: $(VENV)/.installed
+	$(BIN)/twist beam --listen $(LISTEN) --store $(STORE)
+
+test: $(VENV)/.developing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/.developing
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+docs: $(VENV)/.developing
+	$(BIN)/python docs/draw_states.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+
+# The wheel is installed, not the tree: what is tested is what users get.
+SOURCES = setup.cfg pyproject.toml $(shell find beam twisted -name '*.py')
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	$(BIN)/pip install --quiet --upgrade --force-reinstall --no-deps .
+	$(BIN)/pip install --quiet .
+	touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/pip install --quiet '.[dev]'
+	touch $@
