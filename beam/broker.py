@@ -12,7 +12,7 @@ from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
+from zope.interface import implementer
 
 from beam.deadlines import Deadline, Deadlines
 from beam.errors import (
@@ -26,21 +26,20 @@ from beam.errors import (
     TooLarge,
     Unavailable,
 )
-from beam.interfaces import IReader, IReceiver, ISender, IStore
+from beam.interfaces import IDelivery, IReader, IReceiver, ISender, IStore
 from beam.policy import Policy, SendOptions
 from beam.rendezvous import Rendezvous
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Offer, Span, State, Transfer
 
 TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
-DRAINING = "This server is about to stop; try again in a moment."
 PEERS_IN_LOG = 8
+DRAINING = "This server is about to stop; try again in a moment."
 
-log = Logger()
 
-
+@implementer(IDelivery)
 @define(eq=False)
 class Delivery:
-    """One receiver being served from one transfer."""
+    """One receiver being served from one transfer, and our patience with it."""
 
     broker: "Broker"
     transfer: Transfer
@@ -72,7 +71,6 @@ class Delivery:
         self.broker.deadlines.set(self.patience, now + policy.idle_timeout / 8)
 
     def done(self, delivered: bool) -> None:
-        """It is over: the receiver got its part whole, or not.  May be called again."""
         self.broker.delivered(self, delivered)
 
 
@@ -292,6 +290,8 @@ class Broker(Service):
         self.at(delivery.patience, self.clock.seconds() + self.policy.idle_timeout / 8)
         if not span.look:
             transfer.receiving += 1
+            if len(transfer.peers) < PEERS_IN_LOG:
+                transfer.peers.append(receiver.peer)
             if span.start and transfer.left:
                 transfer.left -= 1  # it is back
             self._happened(transfer, Event.JOINED)
@@ -334,11 +334,10 @@ class Broker(Service):
         """Take ``event`` to the table and do what follows."""
         if transfer.outcome is not None:
             return
-        transfer.on(event)
-        if transfer.outcome is None:
-            self._set_deadline(transfer)
-        else:
+        if transfer.on(event):
             self._end(transfer)
+        else:
+            self._set_deadline(transfer)
 
     def _set_deadline(self, transfer: Transfer) -> None:
         """Every state has a deadline; where bytes move, it is the patience with those who move them."""
@@ -423,9 +422,9 @@ class Broker(Service):
             delivery.receiver.cut(Unavailable(DRAINING))
 
     def _look_whether_drained(self) -> None:
-        if self.drained is not None and not self.drained.called:
-            if not self.rendezvous.transfers and not self.deliveries:
-                self.drained.callback(None)
+        idle = not self.rendezvous.transfers and not self.deliveries
+        if idle and self.drained is not None and not self.drained.called:
+            self.drained.callback(None)
 
     # Service.
 

@@ -4,7 +4,19 @@ A byte goes ``ISpool.room`` -> ``ISpool.commit`` -> ``IReader.peek`` -> ``IReade
 "resume" travels back, by Twisted's ``IPushProducer``.  All offsets and lengths are bytes from the start of the body.
 """
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from zope.interface import Attribute, Interface
+
+from beam.errors import BeamError
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IPushProducer
+
+    from beam.store import House
+    from beam.transfer import Span, Transfer
 
 
 class ISink(Interface):
@@ -19,17 +31,17 @@ class ISink(Interface):
     def body_complete() -> None:
         """The body is whole and this reader has advanced to its end."""
 
-    def body_failed(error: object) -> None:
-        """The body will never be whole: cut the receiver.  ``error`` is a ``BeamError``."""
+    def body_failed(error: BeamError) -> None:
+        """The body will never be whole: cut the receiver."""
 
 
 class IReader(Interface):
     """One receiver's cursor on a spool."""
 
-    position: int = Attribute("offset of the next byte that this reader gives")  # type: ignore[assignment]
+    position: int = Attribute("offset of the next byte that this reader gives")
 
-    def attach(sink: object) -> None:
-        """Begin, or go on with another: ``sink`` (an ``ISink``) hears at once what is already so."""
+    def attach(sink: ISink) -> None:
+        """Begin, or go on with another: ``sink`` hears at once what is already so."""
 
     def peek() -> memoryview:
         """The contiguous bytes that are there at ``position``; empty when there are none for now.
@@ -52,12 +64,12 @@ class ISpool(Interface):
     ``abort``.
     """
 
-    base: int = Attribute("offset of the oldest byte that a new reader can get")  # type: ignore[assignment]
-    head: int = Attribute("offset behind the newest byte")  # type: ignore[assignment]
-    paused: bool = Attribute("whether the producer has to wait for room")  # type: ignore[assignment]
+    base: int = Attribute("offset of the oldest byte that a new reader can get")
+    head: int = Attribute("offset behind the newest byte")
+    paused: bool = Attribute("whether the producer has to wait for room")
 
-    def registerProducer(producer: object, streaming: bool) -> None:
-        """``producer`` (an ``IPushProducer``) fills this spool from now on; ``streaming`` must be true."""
+    def registerProducer(producer: "IPushProducer", streaming: bool) -> None:
+        """``producer`` fills this spool from now on; ``streaming`` must be true."""
 
     def unregisterProducer() -> None:
         """Nobody fills this spool any more."""
@@ -71,13 +83,10 @@ class ISpool(Interface):
     def commit(n: int) -> None:
         """The first ``n`` bytes of the last ``room`` are bytes of the body now."""
 
-    def finish() -> object:
-        """The body is whole.  A ``Deferred`` that fires with ``None`` when the store has it in safety.
+    def finish() -> "Deferred[None]":
+        """The body is whole.  Fires when the store has it in safety; never, if it fails (see ``IStore.create``)."""
 
-        It fails with a ``BeamError`` if the store cannot keep it.
-        """
-
-    def abort(error: object) -> None:
+    def abort(error: BeamError) -> None:
         """The body will never be whole: readers hear ``body_failed(error)``; everything is let go."""
 
     def open(position: int, holds: bool) -> IReader:
@@ -95,7 +104,7 @@ class ISpool(Interface):
 class IStore(Interface):
     """Makes spools and owns their quota.  It is started before the first spool and stopped after the last."""
 
-    keeps: bool = Attribute("true: a transfer is done when it is stored; false: when delivered")  # type: ignore[assignment]
+    keeps: bool = Attribute("true: a transfer is done when it is stored; false: when delivered")
 
     def start() -> None:
         """Get ready, and remove what a crash left behind.
@@ -103,13 +112,13 @@ class IStore(Interface):
         :raises BeamError: it cannot work, with a sentence for the operator.
         """
 
-    def stop() -> object:
-        """Let everything go.  A ``Deferred`` or ``None``."""
+    def stop() -> None:
+        """Let everything go; every spool has ended before."""
 
-    def create(length: int | None, failed: object) -> ISpool:
+    def create(length: int | None, failed: Callable[[BeamError], None]) -> ISpool:
         """A spool for a body of ``length`` bytes (``None``: not known before its end).
 
-        ``failed`` is called with a ``BeamError`` when the store cannot go on with this spool; the caller aborts it.
+        ``failed`` is called when the store cannot go on with this spool; the caller aborts it.
 
         :raises StoreFull: a store that keeps has no space for it.
         :raises Unavailable: there is no memory or no descriptor for it now.
@@ -122,12 +131,12 @@ class IStore(Interface):
 class IStoreMaker(Interface):
     """A plug-in that makes a store from the string that an operator wrote (``twisted.plugin``)."""
 
-    prefix: str = Attribute("what stands before the first colon")  # type: ignore[assignment]
+    prefix: str = Attribute("what stands before the first colon")
 
-    def make(arguments: str, house: object) -> IStore:
+    def make(arguments: str, house: "House") -> IStore:
         """The store that ``arguments`` (all behind the first colon) describe.
 
-        :param house: a ``beam.store.House``: the reactor, and the memory that all rings share.
+        :param house: the reactor, and the memory that all rings share.
         :raises ValueError: the string says something that cannot be, with a sentence for the operator.
         """
 
@@ -135,27 +144,40 @@ class IStoreMaker(Interface):
 class ISender(Interface):
     """The broker's view of whoever sends: it need not be one connection, nor HTTP."""
 
-    def transfer_ended(transfer: object) -> None:
+    def transfer_ended(transfer: "Transfer") -> None:
         """The outcome is known; called once, if the sender was admitted."""
 
     def peer_gone() -> bool:
         """Whether the peer can be seen to have left, although nothing is being read from it."""
 
 
+class IDelivery(Interface):
+    """One receiver being served from one transfer."""
+
+    transfer: "Transfer" = Attribute("what it is served from")
+    reader: IReader = Attribute("its cursor")
+    span: "Span" = Attribute("the part that it chose")
+
+    def done(delivered: bool) -> None:
+        """It is over: the receiver got its part whole, or not.  May be called again."""
+
+
 class IReceiver(Interface):
     """The broker's view of whoever receives: it waits for a transfer, then is served from it."""
 
-    def choose(transfer: object) -> object:
-        """Which part of ``transfer`` it wants: a ``beam.transfer.Span``.
+    peer: str = Attribute("its address, for the log")
+
+    def choose(transfer: "Transfer") -> "Span":
+        """Which part of ``transfer`` it wants.
 
         :raises BeamError: none of it; the receiver is refused with that error.
         """
 
-    def serve(delivery: object) -> None:
-        """Here is a ``beam.broker.Delivery``: drain its reader and say ``done``."""
+    def serve(delivery: IDelivery) -> None:
+        """Drain the reader of ``delivery``, and say ``done``."""
 
-    def refuse(error: object) -> None:
+    def refuse(error: BeamError) -> None:
         """There will be nothing.  Called at most once, and never after ``serve``."""
 
-    def cut(error: object) -> None:
+    def cut(error: BeamError) -> None:
         """Leave the delivery that runs: close the connection so that the part is not taken for the whole."""

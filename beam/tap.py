@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar, NoReturn
 
 from attrs import define, field, frozen
 from twisted.application.service import Service
@@ -119,12 +119,12 @@ class Options(TwistedOptions):
         "the environment: --put-ttl is BEAM_PUT_TTL; lists are separated by spaces.  Sizes are written as 500M or 1G "
         "(powers of 1024), times in seconds."
     )
-    optParameters = [
+    optParameters: ClassVar = [
         [flag.name, flag.short, None, flag.text + (f" [{flag.default}]" if flag.default else "")]
         for flag in FLAGS
         if not flag.many
     ]
-    optFlags = [[name, None, text] for name, text in SWITCHES.items()]
+    optFlags: ClassVar = [[name, None, text] for name, text in SWITCHES.items()]
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Options(TwistedOptions):
     def postOptions(self) -> None:
         for flag in FLAGS:
             variable = "BEAM_" + flag.name.upper().replace("-", "_")
-            given = self._many.get(flag.name) if flag.many else self[flag.name]
+            given: Any = self._many.get(flag.name) if flag.many else self[flag.name]
             origin = f"--{flag.name}"
             if given is None and variable in os.environ:
                 origin, given = variable, os.environ[variable]
@@ -182,7 +182,7 @@ class Options(TwistedOptions):
             raise UsageError("--data-dir needs a disk store: add --store disk")
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     """Say why beam cannot run, and end.
 
     :raises SystemExit: always.
@@ -255,7 +255,7 @@ class Relay(Service):
             log.info("listening on {address}", address=port.getHost())
 
         failures: list[Any] = []
-        where.listen(site).addCallbacks(listening, failures.append)  # type: ignore[arg-type]
+        where.listen(site).addCallbacks(listening, failures.append)
         if failures:
             self.broker.stopService()
             reason = getattr(failures[0].value, "socketError", failures[0].value)

@@ -141,8 +141,8 @@ class Transfer:
     left_at: float | None = None  # seconds, when the last incomplete one ended
     peers: list[str] = field(factory=list)  # addresses of the first receivers, for the log
 
-    def on(self, event: Event) -> None:
-        """Take ``event``.  Sets ``state`` or ``outcome``.
+    def on(self, event: Event) -> bool:
+        """Take ``event``: sets ``state`` or ``outcome``.  Whether the transfer has ended by it.
 
         :raises KeyError: the table has no such pair, or the transfer has ended: an error of the program.
         """
@@ -153,6 +153,7 @@ class Transfer:
             self.state = after
         else:
             self.outcome = after
+        return self.outcome is not None
 
     def fail(self, error: BeamError) -> None:
         """End with ``error`` from whatever state: the store broke, a limit was hit, a shutdown came."""

@@ -13,9 +13,9 @@ import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -183,7 +183,6 @@ class DiskSpool(Spool):
         self._offload = offload
         self._failed = failed
         self._secured: Deferred[None] | None = None
-        self._written: BeamError | None | bool = False
         blob.hold()
         self._writer = Writer(ring, blob, offload, self._file_written)
 
@@ -259,7 +258,7 @@ class DiskSpool(Spool):
 
     def open(self, position: int, holds: bool) -> FileReader:
         if self._released:
-            return super().open(-1, holds)  # raises Gone  # type: ignore[return-value]
+            raise self.gone()
         reader = FileReader(self, position)
         self._readers[reader] = None
         return reader
@@ -331,7 +330,8 @@ class DiskStore:
         self._lock = -1
 
     def _in_pool(self, call: Callable[[], T], /) -> "Deferred[T]":
-        return deferToThreadPool(self._house.reactor, self._pool, call)
+        reactor: Any = self._house.reactor
+        return deferToThreadPool(reactor, self._pool, call)
 
     def start(self) -> None:
         try:
@@ -368,13 +368,12 @@ class DiskStore:
             finally:
                 os.close(lock)
 
-    def stop(self) -> Deferred[None] | None:
+    def stop(self) -> None:
         if self._own is not None:
             self._pool.stop()
             shutil.rmtree(self._own, ignore_errors=True)
             os.close(self._lock)
             self._own = None
-        return None
 
     def create(self, length: int | None, failed: Callable[[BeamError], None]) -> DiskSpool:
         assert self._own is not None, "the store has not been started"

@@ -6,7 +6,6 @@
 import mmap
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
 from twisted.plugin import IPlugin
 from zope.interface import implementer
 
@@ -145,9 +144,8 @@ class MemoryStore:
     def start(self) -> None:
         """Nothing to get ready."""
 
-    def stop(self) -> Deferred[None] | None:
+    def stop(self) -> None:
         """Nothing to let go."""
-        return None
 
     def create(self, length: int | None, failed: Callable[[BeamError], None]) -> RingSpool:
         return RingSpool(self._memory, length, self._window, self._history)

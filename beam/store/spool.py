@@ -131,10 +131,15 @@ class Spool:
 
     def open(self, position: int, holds: bool) -> Reader:
         if position < self.base or self._released:
-            raise Gone("These bytes are no longer here; ask the sender to send the file again.")
+            raise self.gone()
         reader = Reader(self, position, self.cursor(min(position, self.head)) if holds else None)
         self._readers[reader] = None
         return reader
+
+    @staticmethod
+    def gone() -> Gone:
+        """What a reader hears who asks for bytes that are no longer here."""
+        return Gone("These bytes are no longer here; ask the sender to send the file again.")
 
     def release(self) -> None:
         if not self._released:

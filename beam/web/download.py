@@ -11,9 +11,9 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from beam.broker import Broker, Delivery
+from beam.broker import Broker
 from beam.errors import BeamError, Gone, NotFound, PreconditionFailed, RangeNotSatisfiable
-from beam.interfaces import IReceiver, ISink
+from beam.interfaces import IDelivery, IReceiver, ISink
 from beam.policy import capped_seconds
 from beam.producer import SpoolProducer
 from beam.transfer import Span, State, Transfer
@@ -91,11 +91,12 @@ class Download:
     """One GET, from its wait to its last byte."""
 
     def __init__(self, request: StreamingRequest, broker: Broker, key: str) -> None:
+        self.peer = request.peer
         self._request = request
         self._broker = broker
         self._key = key
         self._range_used = False
-        self._delivery: Delivery | None = None
+        self._delivery: IDelivery | None = None
         self._direct: DirectDownload | None = None
         self._framed = True  # whether the response's framing shows that something is missing
         self._poll: IDelayedCall | None = None
@@ -129,12 +130,12 @@ class Download:
             )
         if condition is None and span.start and not span.look and self._broker.rendezvous.mistrusted(transfer):
             raise PreconditionFailed(
-                "A new file has come under this key since one that broke off; get it from the start, or resume with If-Range."
+                "A new file has come under this key since one that broke off; get it from the start, or send If-Range."
             )
         self._range_used = True
         return span
 
-    def serve(self, delivery: Delivery) -> None:
+    def serve(self, delivery: IDelivery) -> None:
         self._delivery = delivery
         connection = self._request.connection
         if connection is not None:
@@ -164,7 +165,7 @@ class Download:
         self.refuse(error)
 
     @property
-    def _started_delivery(self) -> Delivery:
+    def _started_delivery(self) -> IDelivery:
         assert self._delivery is not None, "not served yet"
         return self._delivery
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
 from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import IResource
@@ -141,9 +142,14 @@ class StreamingRequest(Request):
 
     def bypassed(self, n: int) -> None:
         """A direct end has read the ``n`` bytes that were missing: end the body as Twisted would."""
-        decoder = self.channel._transferDecoder
+        decoder: Any = self.channel._transferDecoder
         decoder.contentLength -= n
         decoder.dataReceived(b"")
+
+    def resume_reading(self) -> None:
+        """Read the connection, so that the peer's end is noticed."""
+        transport: Any = self.transport
+        transport.resumeProducing()
 
     def interim(self, head: bytes) -> None:
         """Send an interim response (RFC 9110, 15.2)."""
@@ -172,6 +178,11 @@ class StreamingRequest(Request):
             return False
         return bool(connection.disconnected) or has_left(connection.getHandle(), owed)
 
+    @property
+    def peer(self) -> str:
+        """The peer's address, for the log."""
+        return str(getattr(self.client, "host", None) or "unix")
+
     def conclude(self) -> None:
         """The response is written: end the request.  A body that is still coming is read for a moment first."""
         self._lost = self._half_closed = None
@@ -182,7 +193,7 @@ class StreamingRequest(Request):
             return
         self._body_end = None
         self.channel.persistent = False
-        self.transport.resumeProducing()
+        self.resume_reading()
         # Not from here: Twisted's decoder may be in the middle of this request's body.
         self._lingering = self.channel.callLater(0 if self._expects else LINGER, self._end_lingering)
 
@@ -202,8 +213,8 @@ class StreamingRequest(Request):
             self.channel.persistent = False
             self.channel.loseConnection()
         else:
-            connection = self.connection
-            (connection or self.transport).abortConnection()
+            transport: Any = self.connection or self.transport
+            transport.abortConnection()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -296,11 +307,9 @@ class Channel(HTTPChannel):
     def refuse(self, error: BeamError) -> None:
         """Answer what is no request, and close."""
         text = error.sentence.encode() + b"\n"
-        self.transport.write(
-            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-            % (error.status, RESPONSES.get(error.status, b"Refused"), len(text))
-            + text
-        )
+        head = b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+        reason = RESPONSES.get(error.status, b"Refused")
+        self.write(head % (error.status, reason, len(text)) + b"Connection: close\r\n\r\n" + text)
         self._discard()
         # What was sent behind the bad head would turn the close into a reset, which can destroy the answer.
         self._close_in(LINGER, self.loseConnection)
@@ -355,7 +364,7 @@ class Channel(HTTPChannel):
     def writeConnectionLost(self) -> None:
         """We never end our side alone."""
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.site.channels.pop(self, None)
         if self._closing is not None:
             self._closing.cancel()
@@ -366,13 +375,17 @@ class Channel(HTTPChannel):
 class Crowded(TwistedProtocol):
     """Answers one connection too many."""
 
+    def __init__(self, site: "BeamSite") -> None:
+        self.site = site
+
     def connectionMade(self) -> None:
         text = b"This server has as many connections as it can have; try again later.\n"
-        self.transport.write(
+        transport: Any = self.transport
+        transport.write(
             b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n"
             b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(text) + text
         )
-        self._closing = self.factory.reactor.callLater(LINGER, self.transport.abortConnection)  # type: ignore[union-attr]
+        self._closing = self.site.reactor.callLater(LINGER, transport.abortConnection)
 
     def connectionLost(self, reason: Any = None) -> None:
         if self._closing.active():
@@ -386,7 +399,7 @@ class BeamSite(Site):
     :param max_connections: above it a connection is answered with 503.
     """
 
-    protocol = Channel
+    protocol = Channel  # type: ignore[assignment]  # Twisted's wraps one for HTTP/2, which we do not speak
     requestFactory = StreamingRequest
 
     def __init__(self, resource: IResource, reactor: IReactorTime, header_timeout: float, max_connections: int) -> None:
@@ -397,15 +410,13 @@ class BeamSite(Site):
 
     def buildProtocol(self, addr: Any) -> Any:
         if len(self.channels) >= self.max_connections:
-            crowded = Crowded()
-            crowded.factory = self
-            return crowded
+            return Crowded(self)
         return super().buildProtocol(addr)
 
     def startFactory(self) -> None:
         """Twisted's would start a clock for the access log, which we do not write."""
 
-    def log(self, request: Request) -> None:
+    def log(self, request: object) -> None:
         """One line is written a transfer, by ``beam.log``, and none a request."""
 
     def acceptableProtocols(self) -> list[bytes]:

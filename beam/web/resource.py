@@ -3,6 +3,7 @@
 Errors that a request meets before it has become a send or a receive are answered here.
 """
 
+import re
 from urllib.parse import quote
 
 from twisted.logger import Logger
@@ -22,10 +23,11 @@ from beam.web.upload import send
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}
 ALLOWED = "GET, HEAD, POST, PUT, OPTIONS"
 READ_ONLY = "GET, HEAD, OPTIONS"
-PREVIEWERS = (
-    "WhatsApp Slackbot Twitterbot facebookexternalhit TelegramBot Discordbot LinkedInBot SkypeUriPreview Applebot "
-    "Googlebot bingbot"
-).split()
+PREVIEWERS = re.compile(
+    "WhatsApp|Slackbot|Twitterbot|facebookexternalhit|TelegramBot|Discordbot|LinkedInBot|SkypeUriPreview|Applebot|"
+    "Googlebot|bingbot",
+    re.IGNORECASE,
+)
 HTML = "text/html; charset=utf-8"
 
 log = Logger()
@@ -40,7 +42,7 @@ def is_look_of_a_person(request: StreamingRequest) -> bool:
     """Whether a browser navigates here, or a previewer looks: they get a page and take nothing."""
     agent = request.getHeader("user-agent") or ""
     mode = request.getHeader("sec-fetch-mode")
-    if any(name.lower() in agent.lower() for name in PREVIEWERS):
+    if PREVIEWERS.search(agent):
         return True
     if mode is not None:
         return mode == "navigate" and accepts(request, "text/html")
@@ -63,7 +65,7 @@ class Root(Resource):
         super().__init__()
         self._broker = broker
 
-    def render(self, request: StreamingRequest) -> int:  # type: ignore[override]
+    def render(self, request: StreamingRequest) -> int:
         """Dispatch ``request``, whose body may still be coming."""
         request.responseHeaders.setRawHeaders("server", [f"beam/{__version__}"])
         try:

@@ -1,8 +1,8 @@
 """The accepted connections of beam: Twisted's own, with a place for direct ends.
 
 While an end is attached, it does the reading or the writing of the socket itself; everything else about the connection
-stays Twisted's.  Private names of Twisted are used here and in ``beam.web.request`` only; ``tests/test_twisted_contract``
-pins each.
+stays Twisted's.  Private names of Twisted are used here and in ``beam.web.request`` only;
+``tests/test_twisted_contract.py`` pins each.
 """
 
 import fcntl
@@ -88,7 +88,7 @@ def make_direct(port: IListeningPort) -> None:
     if isinstance(port, unix.Port):
         port.transport = DirectUNIX
     elif isinstance(port, tcp.Port):
-        port.transport = DirectTCP
+        port.transport = DirectTCP  # type: ignore[assignment]
 
 
 def underlying(transport: Any) -> tcp.Connection | None:

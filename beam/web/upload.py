@@ -114,7 +114,7 @@ class Upload:
             last_modified=field(request, "last-modified"),
             filename=safe_filename(name),
             x_piping=tuple(request.requestHeaders.getRawHeaders("x-piping", [])),
-            peer=str(getattr(request.client, "host", None) or "unix"),
+            peer=request.peer,
         )
         self._broker.offer(self._transfer, offer)
 
@@ -159,7 +159,7 @@ class Upload:
     def _finish(self) -> None:
         if self._transfer.outcome is not None:
             return
-        self._request.transport.resumeProducing()  # so that the peer's end is noticed
+        self._request.resume_reading()
         try:
             self.check_end()
             digests = self._body.end()
