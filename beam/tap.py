@@ -284,6 +284,8 @@ class Relay(Service):
         while self.reactor.seconds() < until and any(channel.requests for channel in self.site.channels):
             await deferLater(self.reactor, 0.02)
         log.info("stopping")
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # Python would take ours away while it ends, and die of the next one
         self.reactor.stop()
 
     async def _stop(self) -> None:

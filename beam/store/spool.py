@@ -155,8 +155,11 @@ class Spool:
             self.wake(reader)
 
     def starve(self, reader: Reader) -> None:
-        """``reader`` found nothing: it is told when there is something."""
-        self._starved.append(reader)
+        """``reader`` found nothing: it is told when there is something, or at once that this was all."""
+        if self.whole and reader.position >= self.head:
+            self.wake(reader)
+        else:
+            self._starved.append(reader)
 
     def wake_all(self) -> None:
         """Tell those that found nothing to look again."""

@@ -1,0 +1,911 @@
+"""The contract of a store, as tests that anybody's store can run.
+
+Subclass ``StoreContract`` in a file that pytest collects, say in ``make_store`` how your store is made, and run pytest
+with pytest-twisted installed; ``docs/stores.md`` shows it.  ``Rehearsal`` and ``Drain`` are the producer and the sink
+that the suite uses: they keep every rule of ``beam.interfaces`` themselves and complain when a store breaks one.
+
+What does not belong here: tests of what one store alone does, and anything that the server needs to run.
+"""
+
+import random
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+import pytest_twisted  # type: ignore[import-untyped,unused-ignore]
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from beam.errors import BeamError, Gone, StoreFull, Unavailable
+from beam.interfaces import IReader, ISink, ISpool, IStore
+from beam.quota import Quota
+from beam.store import House
+
+MEMORY = 64 << 20  # bytes that the rings of a store under test may share
+PATIENCE = 10.0  # seconds for which an event is waited for
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def in_reactor(test: Test) -> Test:
+    """Run the coroutine function ``test`` in the reactor that pytest-twisted drives."""
+    return cast(Test, pytest_twisted.ensureDeferred(test))
+
+
+async def until(condition: Callable[[], object], what: str) -> None:
+    """Let the reactor run until ``condition`` holds.
+
+    :param what: is waited for, as the failure tells it.
+    :raises AssertionError: it did not come within ``PATIENCE`` seconds.
+    """
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited {PATIENCE:g} s in vain: {what}"
+        await deferLater(clock, 0.001)
+
+
+def some_bytes(n: int, seed: int = 0) -> bytes:
+    """``n`` bytes of which no two stretches are alike."""
+    return random.Random(seed).randbytes(n)
+
+
+@implementer(ISink)
+class Drain:
+    """Takes what a reader gives, and checks it.
+
+    :param eager: take everything as soon as it is told of; otherwise only when ``take`` is called.
+    :param pace: bytes that it takes at a time.
+    """
+
+    def __init__(self, rehearsal: "Rehearsal", reader: IReader, eager: bool, pace: int) -> None:
+        self.rehearsal = rehearsal
+        self.reader = reader
+        self.eager = eager
+        self.pace = pace
+        self.start = reader.position
+        self.got = bytearray()
+        self.told = 0  # how often it was told of bytes
+        self.complete = False
+        self.error: BeamError | None = None
+        self.closed = False
+        self.on_bytes: Callable[[], object] = lambda: None
+        self.on_end: Callable[[], object] = lambda: None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was told of the end, or has left."""
+        return self.complete or self.error is not None or self.closed
+
+    @property
+    def everything(self) -> bytes:
+        """What it gets if it gets all."""
+        return self.rehearsal.data[self.start :]
+
+    def _called(self) -> None:
+        assert not self.complete and self.error is None, "a sink is told nothing more after its end"
+        assert not self.closed, "a sink is told nothing more after its reader was closed"
+
+    def bytes_available(self) -> None:
+        self._called()
+        self.told += 1
+        self.on_bytes()
+        if self.eager and not self.ended:
+            self.take()
+
+    def body_complete(self) -> None:
+        self._called()
+        assert self.rehearsal.finished is not None, "the end was told and the body is not whole"
+        assert self.reader.position == len(self.rehearsal.data), "the end was told before the last byte was taken"
+        assert bytes(self.got) == self.everything, "the end was told and some byte is missing"
+        self.complete = True
+        self.on_end()
+
+    def body_failed(self, error: BeamError) -> None:
+        self._called()
+        assert isinstance(error, BeamError), "an error is a BeamError"
+        self.error = error
+        self.on_end()
+
+    def take(self, most: int | None = None) -> int:
+        """Take what is there, ``most`` bytes at most; how many there were."""
+        taken = 0
+        while not self.ended and (most is None or taken < most):
+            view = self.reader.peek()
+            if not view:
+                break
+            piece = bytes(view[: self.pace if most is None else min(self.pace, most - taken)])
+            at = self.start + len(self.got)
+            assert at == self.reader.position, "a reader's position moves by what was taken"
+            assert piece == self.rehearsal.data[at : at + len(piece)], f"other bytes came out at {at} than went in"
+            self.got += piece
+            taken += len(piece)
+            self.reader.advance(len(piece))
+        return taken
+
+    def close(self) -> None:
+        """Leave."""
+        self.closed = True
+        self.reader.close()
+
+
+@implementer(IPushProducer)
+class Rehearsal:
+    """One body on its way through a store: a producer that keeps the rules, and the readers that it meets.
+
+    :param data: the body.
+    :param step: bytes that are committed at a time at most.
+    :param known: whether the store is told the length.
+    """
+
+    def __init__(self, store: IStore, data: bytes, step: int = 1 << 16, known: bool = True) -> None:
+        self.data = data
+        self.step = step
+        self.failures: list[BeamError] = []
+        self.spool: ISpool = store.create(len(data) if known else None, self.failures.append)
+        self.sent = 0
+        self.upto = 0
+        self.waits = False
+        self.pauses = 0
+        self.finished: Deferred[None] | None = None
+        self.safe = False
+        self.over = False
+        self.drains: list[Drain] = []
+        self.spool.registerProducer(self, True)
+
+    def feed(self, upto: int | None = None) -> None:
+        """Send on, to the offset ``upto`` or to the end; what the spool has no room for goes when it has."""
+        self.upto = len(self.data) if upto is None else min(upto, len(self.data))
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while self.sent < self.upto and not self.waits and not self.over:
+            room = self.spool.room()
+            if not room:
+                assert self.spool.paused, "there is no room, and yet the producer need not wait"
+                self.waits = True
+                return
+            n = min(len(room), self.step, self.upto - self.sent)
+            room[:n] = self.data[self.sent : self.sent + n]
+            self.sent += n
+            self.spool.commit(n)
+            self.check()
+
+    def check(self) -> None:
+        """What holds at any time."""
+        spool = self.spool
+        assert self.over or spool.head == self.sent, "head moves by what was committed"
+        assert 0 <= spool.base <= spool.head
+
+    def pauseProducing(self) -> None:
+        assert self.spool.paused, "paused says what the producer was told"
+        self.waits = True
+        self.pauses += 1
+
+    def resumeProducing(self) -> None:
+        assert not self.over, "a spool that has ended asks for nothing more"
+        assert not self.spool.paused, "paused says what the producer was told"
+        self.waits = False
+        self._go_on()
+
+    def stopProducing(self) -> None:
+        self.waits = True
+
+    async def feed_all(self) -> None:
+        """Send everything."""
+        self.feed()
+        await until(lambda: self.sent == len(self.data), "room for all of the body")
+
+    def finish(self) -> None:
+        """Say that the body is whole."""
+        assert self.sent == len(self.data)
+        self.over = True
+        # Set before the call, which may tell readers of the end.
+        self.finished = Deferred()
+        self.spool.finish().chainDeferred(self.finished)
+        self.finished.addCallback(self._is_safe)
+
+    def _is_safe(self, result: None) -> None:
+        assert result is None
+        self.safe = True
+
+    async def finish_safely(self) -> None:
+        """Say that the body is whole, and wait until the store has it in safety."""
+        self.finish()
+        await until(lambda: self.safe, "the Deferred of finish")
+
+    def abort(self, error: BeamError) -> None:
+        """Say that the body will never be whole."""
+        self.over = True
+        self.spool.abort(error)
+
+    def open(
+        self, position: int = 0, eager: bool = True, pace: int = 1 << 20, holds: bool = True, attach: bool = True
+    ) -> Drain:
+        """A reader at ``position`` with a sink on it.
+
+        :raises Gone: the store has these bytes no more.
+        """
+        reader = self.spool.open(position, holds)
+        assert reader.position == position
+        drain = Drain(self, reader, eager, pace)
+        self.drains.append(drain)
+        if attach:
+            reader.attach(drain)
+        return drain
+
+    def close(self) -> None:
+        """Close every reader, and let the spool go."""
+        for drain in self.drains:
+            drain.close()
+        self.spool.release()
+
+
+@define(eq=False)
+class Bench:
+    """A started store, and what the house gives it."""
+
+    store: IStore
+    house: House
+    rehearsals: list[Rehearsal] = field(init=False, factory=list)
+
+    def rehearse(self, data: bytes, step: int = 1 << 16, known: bool = True) -> Rehearsal:
+        """Begin to send ``data``."""
+        self.rehearsals.append(Rehearsal(self.store, data, step, known))
+        return self.rehearsals[-1]
+
+    async def everything_is_back(self) -> None:
+        """Wait until nothing counts against any quota."""
+        await until(
+            lambda: self.store.usage() == 0 and self.house.memory.used == 0,
+            f"usage() is {self.store.usage()}, and {self.house.memory.used} bytes of the house's memory are used",
+        )
+
+
+class StoreContract:
+    """What every store does.  Subclass it, and say how yours is made.
+
+    Each test starts a store of its own and stops it; at its end nothing may count against a quota any more.
+
+    :cvar capacity: the most bytes that lie between ``base`` and ``head`` in a store that lets go of old ones; ``None``
+        if a reader can always begin at the first byte.
+    :cvar cap: the most bytes that the store takes in all; ``None`` if it is not bounded by the bodies in it.
+    """
+
+    capacity: int | None = None
+    cap: int | None = None
+
+    def make_store(self, house: House, tmp_path: Path) -> IStore:
+        """Your store, not started.
+
+        :param house: the reactor that runs, and memory for rings.
+        :param tmp_path: a folder of this test's own.
+        """
+        raise NotImplementedError("say in make_store how your store is made")
+
+    @property
+    def size(self) -> int:
+        """Bytes of a body that is too large for the ring."""
+        return 300_001 if self.capacity is None else 3 * self.capacity + 17
+
+    @asynccontextmanager
+    async def bench(self, tmp_path: Path) -> AsyncIterator[Bench]:
+        """A started store; behind it everything must have been given back."""
+        from twisted.internet import reactor
+
+        clock: Any = reactor
+        house = House(clock, Quota(MEMORY))
+        store = self.make_store(house, tmp_path)
+        store.start()
+        bench = Bench(store, house)
+        try:
+            yield bench
+            for rehearsal in bench.rehearsals:
+                for drain in rehearsal.drains:
+                    assert bytes(drain.got) == drain.everything[: len(drain.got)]
+            await bench.everything_is_back()
+        finally:
+            store.stop()
+
+    # The interfaces.
+
+    @in_reactor
+    async def test_provides_the_interfaces(self, tmp_path: Path) -> None:
+        """The store, its spools and their readers have all that ``beam.interfaces`` asks for."""
+        async with self.bench(tmp_path) as bench:
+            verifyObject(IStore, bench.store)
+            assert isinstance(bench.store.keeps, bool)
+            rehearsal = bench.rehearse(b"abc")
+            verifyObject(ISpool, rehearsal.spool)
+            verifyObject(IReader, rehearsal.open().reader)
+            rehearsal.abort(Unavailable("the test is over"))
+
+    @in_reactor
+    async def test_can_be_stopped_without_a_spool(self, tmp_path: Path) -> None:
+        """A server that carried nothing stops like any other."""
+        async with self.bench(tmp_path) as bench:
+            assert bench.store.usage() == 0
+
+    # Bytes.
+
+    @pytest.mark.parametrize("known", [True, False], ids=["known-length", "unknown-length"])
+    @pytest.mark.parametrize("size", [0, 1, 2, 1000, 65536, None])
+    @in_reactor
+    async def test_what_goes_in_comes_out(self, tmp_path: Path, size: int | None, known: bool) -> None:
+        """A receiver that is there from the start gets the file, of whatever size, and hears its end once."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size if size is None else size), known=known)
+            drain = rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the end of the body")
+            await until(lambda: rehearsal.safe, "the Deferred of finish")
+            assert not rehearsal.failures
+            rehearsal.close()
+
+    @pytest.mark.parametrize("step", [1, 7, 1000, 1 << 20])
+    @in_reactor
+    async def test_bytes_may_come_in_steps_of_any_size(self, tmp_path: Path, step: int) -> None:
+        """A sender that dribbles and one that floods end with the same file."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(min(self.size, 700 * step)), step=step)
+            drain = rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the end of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_each_byte_is_there_at_once(self, tmp_path: Path) -> None:
+        """What has been sent can be received although no more follows."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            drain = rehearsal.open()
+            for upto in (1, 2, 10, 999):
+                rehearsal.feed(upto)
+                await until(lambda upto=upto: len(drain.got) == upto, f"the first {upto} bytes")
+            rehearsal.abort(Unavailable("the test is over"))
+
+    @in_reactor
+    async def test_receivers_may_have_different_paces(self, tmp_path: Path) -> None:
+        """Three receivers take the body in sips, gulps and whole, and each gets it."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            sips = rehearsal.open(eager=False, pace=977)
+            gulps = rehearsal.open(eager=False, pace=50_000)
+            rehearsal.open(pace=1 << 20)
+            rehearsal.feed()
+
+            def all_took() -> bool:
+                sips.take(20 * 977)
+                gulps.take(50_000)
+                if rehearsal.sent == len(rehearsal.data) and rehearsal.finished is None:
+                    rehearsal.finish()
+                return all(drain.complete for drain in rehearsal.drains)
+
+            await until(all_took, "three receivers to get it all")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_two_bodies_do_not_mix(self, tmp_path: Path) -> None:
+        """No byte of one transfer reaches a receiver of another."""
+        async with self.bench(tmp_path) as bench:
+            one = bench.rehearse(some_bytes(self.size, seed=1), step=4999)
+            two = bench.rehearse(some_bytes(self.size + 1, seed=2), step=5001)
+            drains = [one.open(), two.open()]
+            for upto in range(0, self.size, self.size // 20):
+                one.feed(upto)
+                two.feed(upto)
+            for rehearsal in (one, two):
+                await rehearsal.feed_all()
+                rehearsal.finish()
+            await until(lambda: all(drain.complete for drain in drains), "the end of both")
+            one.close()
+            two.close()
+
+    @in_reactor
+    async def test_usage_counts_what_lies_there(self, tmp_path: Path) -> None:
+        """An operator sees what a body takes."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(40_000))
+            rehearsal.open(eager=False)
+            await rehearsal.feed_all()
+            await rehearsal.finish_safely()
+            assert bench.store.usage() >= 40_000
+            rehearsal.close()
+
+    # Flow control.
+
+    @in_reactor
+    async def test_a_sender_waits_for_room_and_goes_on(self, tmp_path: Path) -> None:
+        """A sender is never asked for more than fits, and is asked again when there is room."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            drain = rehearsal.open(eager=False)
+            rehearsal.feed()
+            if self.capacity is not None:
+                assert rehearsal.waits, "the sender has to wait for a receiver that takes nothing"
+                assert rehearsal.spool.paused
+            while not drain.complete:
+                if self.capacity is not None:
+                    assert rehearsal.spool.base <= drain.reader.position, "the receiver's bytes were overwritten"
+                    assert rehearsal.spool.head - rehearsal.spool.base <= self.capacity
+                await until(lambda: drain.take(3001) or rehearsal.sent == len(rehearsal.data), "bytes to take")
+                if rehearsal.sent == len(rehearsal.data) and rehearsal.finished is None:
+                    rehearsal.finish()
+            if self.capacity is not None:
+                assert rehearsal.pauses
+            rehearsal.close()
+
+    @in_reactor
+    async def test_before_the_first_receiver_the_store_fills_up(self, tmp_path: Path) -> None:
+        """A sender may begin before anybody is there; the first receiver misses nothing."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            rehearsal.feed()
+            if self.capacity is not None:
+                assert rehearsal.waits and rehearsal.spool.base == 0
+                assert rehearsal.spool.head <= self.capacity
+            else:
+                await rehearsal.feed_all()
+            drain = rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the end of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_the_slowest_receiver_holds_the_sender_until_it_leaves(self, tmp_path: Path) -> None:
+        """When one that takes nothing leaves, the others go on."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            stuck = rehearsal.open(eager=False)
+            quick = rehearsal.open()
+            rehearsal.feed()
+            if self.capacity is not None:
+                assert rehearsal.waits and not quick.complete
+            stuck.close()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: quick.complete, "the end of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_one_that_looks_does_not_hold_the_sender(self, tmp_path: Path) -> None:
+        """A reader that does not hold is overtaken: it gets its bytes, or hears that they are gone."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            look = rehearsal.open(eager=False, holds=False)
+            drain = rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the end of the body")
+            await until(lambda: look.take() or look.ended, "an answer for the one that looks")
+            if look.error is not None:
+                assert self.capacity is not None and isinstance(look.error, Gone)
+            rehearsal.close()
+
+    @pytest.mark.parametrize("beyond", [0, 1, 1000])
+    @in_reactor
+    async def test_a_receiver_beyond_a_waiting_sender_lets_it_go_on(self, tmp_path: Path, beyond: int) -> None:
+        """A sender that waits for a receiver goes on when one comes, also if it has all that is there."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            rehearsal.feed()
+            if self.capacity is None:
+                await rehearsal.feed_all()
+            position = min(rehearsal.spool.head + beyond, self.size)
+            drain = rehearsal.open(position)
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the rest of the body")
+            assert drain.start == position
+            rehearsal.close()
+
+    # Receivers that come late, come back, or ask for a part.
+
+    @in_reactor
+    async def test_one_that_comes_late_gets_all_or_is_refused(self, tmp_path: Path) -> None:
+        """Bytes that are gone are refused, never answered with others."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            rehearsal.open()
+            for upto in range(0, self.size, self.size // 16):
+                rehearsal.feed(upto)
+                await until(lambda upto=upto: rehearsal.sent >= upto, "room")
+                for position in {0, rehearsal.spool.base, rehearsal.spool.base - 1, upto // 2}:
+                    if position < rehearsal.spool.base:
+                        with pytest.raises(Gone):
+                            rehearsal.open(position)
+                    else:
+                        rehearsal.open(position, pace=10_000)
+            if self.capacity is None:
+                assert rehearsal.spool.base == 0
+            else:
+                assert rehearsal.spool.base > 0
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: all(drain.complete for drain in rehearsal.drains), "all of them to get the rest")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_one_that_comes_after_the_end(self, tmp_path: Path) -> None:
+        """A body that is whole is served until it is released, from wherever the store still has it."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            first = rehearsal.open()
+            await rehearsal.feed_all()
+            await rehearsal.finish_safely()
+            await until(lambda: first.complete, "the first receiver to get it all")
+            base = rehearsal.spool.base
+            if self.capacity is None:
+                assert base == 0
+            for position in (base, base + 1, self.size - 1, self.size):
+                rehearsal.open(position, pace=10_000)
+            await until(lambda: all(drain.complete for drain in rehearsal.drains), "all of them to get the rest")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_the_last_one_can_come_back(self, tmp_path: Path) -> None:
+        """When the last receiver has left, nothing behind its place is lost until another comes."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            drain = rehearsal.open(eager=False)
+            rehearsal.feed()
+            await until(lambda: drain.take(self.size // 2 - len(drain.got)) and len(drain.got) == self.size // 2, "half")
+            drain.close()
+            again = rehearsal.open(self.size // 2)
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: again.complete, "the rest of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_a_range_that_begins_beyond_waits_for_its_first_byte(self, tmp_path: Path) -> None:
+        """The bytes before it are passed over; looking twice changes nothing."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size), step=1009)
+            drain = rehearsal.open(self.size - 10)
+            follower = rehearsal.open()
+            for _ in range(3):
+                assert not drain.reader.peek()
+            rehearsal.feed(1009)
+            for _ in range(3):
+                assert not drain.reader.peek()
+            assert drain.told == 0
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: drain.complete and follower.complete, "the end of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_a_range_that_begins_beyond_the_end_fails(self, tmp_path: Path) -> None:
+        """It never looks like an empty rest; one that begins at the end is empty."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(100), known=False)
+            beyond = rehearsal.open(101)
+            exact = rehearsal.open(100)
+            await rehearsal.feed_all()
+            assert not exact.complete and beyond.error is None
+            rehearsal.finish()
+            await until(lambda: beyond.ended and exact.ended, "an answer for both")
+            assert beyond.error is not None and not beyond.complete
+            assert exact.complete and exact.error is None
+            rehearsal.close()
+
+    # The end.
+
+    @in_reactor
+    async def test_the_end_is_not_told_before_it_is_known(self, tmp_path: Path) -> None:
+        """All announced bytes are not yet a whole body: a digest may turn out wrong."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            drain = rehearsal.open()
+            await rehearsal.feed_all()
+            await until(lambda: len(drain.got) == 1000, "all bytes")
+            assert not drain.ended
+            rehearsal.finish()
+            await until(lambda: drain.complete, "the end of the body")
+            rehearsal.close()
+
+    @pytest.mark.parametrize("looks", [False, True], ids=["says-nothing", "looks-again"])
+    @in_reactor
+    async def test_one_that_waited_elsewhere_hears_the_end(self, tmp_path: Path, looks: bool) -> None:
+        """A receiver that took the last byte and was held up by its own socket hears of the end nevertheless."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            drain = rehearsal.open(eager=False)
+            await rehearsal.feed_all()
+            await until(lambda: drain.take(1000 - len(drain.got)) and len(drain.got) == 1000, "all bytes")
+            rehearsal.finish()
+            if looks and not drain.complete:
+                drain.take()
+            await until(lambda: drain.complete, "the end of the body")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_the_end_waits_for_the_slow(self, tmp_path: Path) -> None:
+        """Each receiver hears the end when it has taken the last byte."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(5000))
+            slow, quick = rehearsal.open(eager=False), rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: quick.complete, "the end for the quick one")
+            assert not slow.ended
+            await until(lambda: slow.take(4999 - len(slow.got)) and len(slow.got) == 4999, "all bytes but one")
+            assert not slow.ended
+            await until(lambda: slow.take() or slow.complete, "the last byte")
+            await until(lambda: slow.complete, "the end for the slow one")
+            rehearsal.close()
+
+    @in_reactor
+    async def test_an_abort_cuts_everybody(self, tmp_path: Path) -> None:
+        """No receiver takes a part for the whole: not one that has all that came, nor one that is behind."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            drains = [rehearsal.open(), rehearsal.open(eager=False), rehearsal.open(self.size)]
+            rehearsal.feed(self.size // 3)
+            late = rehearsal.open(rehearsal.spool.head, attach=False)
+            error = Unavailable("the sender has left")
+            rehearsal.abort(error)
+            await until(lambda: all(drain.ended for drain in drains), "all of them to hear of it")
+            assert [drain.error for drain in drains] == [error] * 3
+            late.reader.attach(late)
+            await until(lambda: late.error is error, "the one that was not attached yet to hear of it")
+            with pytest.raises(Gone):
+                rehearsal.spool.open(rehearsal.spool.head, True)
+            await bench.everything_is_back()
+            rehearsal.close()
+
+    @in_reactor
+    async def test_an_abort_before_the_first_byte(self, tmp_path: Path) -> None:
+        """A sender that leaves at once leaves nothing behind."""
+        async with self.bench(tmp_path) as bench:
+            bench.rehearse(b"abc").abort(Unavailable("the sender has left"))
+            with_reader = bench.rehearse(b"abc", known=False)
+            drain = with_reader.open()
+            with_reader.abort(Unavailable("the sender has left"))
+            assert drain.error is not None
+            await bench.everything_is_back()
+
+    @in_reactor
+    async def test_an_abort_of_a_waiting_sender(self, tmp_path: Path) -> None:
+        """A sender that is told to wait can leave too, and is told nothing more."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size))
+            drain = rehearsal.open(eager=False)
+            rehearsal.feed()
+            drain.take(1000)
+            rehearsal.abort(Unavailable("the sender has left"))
+            assert not drain.complete and drain.error is not None
+            await bench.everything_is_back()
+
+    @in_reactor
+    async def test_an_abort_after_the_end(self, tmp_path: Path) -> None:
+        """The server may give up a whole body whose receivers do not take it: who has not got it all is cut."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(30_000))
+            slow, quick = rehearsal.open(eager=False), rehearsal.open()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: quick.complete, "the end for the quick one")
+            error = Unavailable("this server stops")
+            rehearsal.abort(error)
+            assert slow.error is error
+            assert quick.error is None
+            rehearsal.close()
+            await bench.everything_is_back()
+
+    @in_reactor
+    async def test_a_release_lets_the_readers_finish(self, tmp_path: Path) -> None:
+        """The quota counts until the last one has closed; nobody new is let in meanwhile."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(50_000))
+            drain, other = rehearsal.open(eager=False), rehearsal.open(eager=False)
+            await rehearsal.feed_all()
+            await rehearsal.finish_safely()
+            rehearsal.spool.release()
+            rehearsal.spool.release()
+            with pytest.raises(Gone):
+                rehearsal.spool.open(0, True)
+            other.close()
+            assert bench.store.usage() > 0
+            await until(lambda: drain.take() or drain.complete, "all bytes")
+            await until(lambda: drain.complete, "the end of the body")
+            assert bench.store.usage() > 0, "the reader has not been closed yet"
+            drain.close()
+            await bench.everything_is_back()
+
+    @in_reactor
+    async def test_a_release_without_readers(self, tmp_path: Path) -> None:
+        """Nothing is left of a body that nobody reads."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(50_000))
+            rehearsal.open().on_end = lambda: None
+            await rehearsal.feed_all()
+            await rehearsal.finish_safely()
+            rehearsal.drains[0].close()
+            assert bench.store.usage() > 0
+            rehearsal.spool.release()
+            await bench.everything_is_back()
+
+    # Readers that leave.
+
+    @in_reactor
+    async def test_closing_twice(self, tmp_path: Path) -> None:
+        """A reader may be closed by its connection and by its transfer."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            drain, other = rehearsal.open(), rehearsal.open()
+            drain.close()
+            drain.close()
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: other.complete, "the end for the other one")
+            assert drain.told == 0
+            rehearsal.close()
+            rehearsal.close()
+
+    @in_reactor
+    async def test_closing_while_being_told_of_bytes(self, tmp_path: Path) -> None:
+        """Receivers that leave in the middle of a call, alone or all together, disturb nobody."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size), step=5003)
+            leaving, left, staying = rehearsal.open(), rehearsal.open(), rehearsal.open()
+
+            def leave() -> None:
+                leaving.close()
+                left.close()
+
+            leaving.on_bytes = leave
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: staying.complete, "the end for the one that stays")
+            assert leaving.told == 1 and not left.complete
+            rehearsal.close()
+
+    @pytest.mark.parametrize("fails", [False, True], ids=["finish", "abort"])
+    @in_reactor
+    async def test_closing_while_being_told_of_the_end(self, tmp_path: Path, fails: bool) -> None:
+        """The first that hears of the end may close them all and let the body go."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            drains = [rehearsal.open() for _ in range(3)]
+            for drain in drains:
+                drain.on_end = lambda: [each.close() for each in drains]
+            await rehearsal.feed_all()
+            await until(lambda: all(len(drain.got) == 1000 for drain in drains), "all bytes")
+            if fails:
+                rehearsal.abort(Unavailable("the sender has left"))
+                await until(lambda: all(drain.ended for drain in drains), "all of them to leave")
+                assert not any(drain.complete for drain in drains)
+            else:
+                await rehearsal.finish_safely()
+                await until(lambda: all(drain.ended for drain in drains), "all of them to leave")
+                rehearsal.spool.release()
+
+    @in_reactor
+    async def test_another_sink_can_go_on(self, tmp_path: Path) -> None:
+        """Who decides what to answer and who sends the bytes need not be one."""
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(1000))
+            first = rehearsal.open(eager=False)
+            rehearsal.feed(500)
+            await until(lambda: first.told, "the first sink to be told of bytes")
+            second = Drain(rehearsal, first.reader, True, 100)
+            rehearsal.drains[0] = second
+            first.reader.attach(second)
+            told = first.told
+            await rehearsal.feed_all()
+            rehearsal.finish()
+            await until(lambda: second.complete, "the end of the body")
+            assert first.told == told and not first.ended
+            rehearsal.close()
+
+    # Limits.
+
+    @in_reactor
+    async def test_a_body_that_does_not_fit_is_refused(self, tmp_path: Path) -> None:
+        """A length that is too large is refused before a byte is taken, and takes nothing."""
+        if self.cap is None:
+            pytest.skip("this store is not bounded by the bodies in it")
+        async with self.bench(tmp_path) as bench:
+            with pytest.raises(StoreFull):
+                bench.store.create(self.cap + 1, lambda error: None)
+            assert bench.store.usage() == 0
+            small = bench.rehearse(some_bytes(1000))
+            with pytest.raises(StoreFull):
+                bench.store.create(self.cap - 999, lambda error: None)
+            small.abort(Unavailable("the test is over"))
+            fits = bench.rehearse(bytes(self.cap))
+            fits.abort(Unavailable("the test is over"))
+
+    @in_reactor
+    async def test_a_body_that_grows_too_large_fails(self, tmp_path: Path) -> None:
+        """The transfer hears of it, once, and nothing but it fails."""
+        if self.cap is None:
+            pytest.skip("this store is not bounded by the bodies in it")
+        async with self.bench(tmp_path) as bench:
+            small = bench.rehearse(some_bytes(1000))
+            drain = small.open()
+            rehearsal = bench.rehearse(some_bytes(self.cap), known=False)
+            cut = rehearsal.open()
+            failed = rehearsal.failures
+            rehearsal.failures.clear()
+            rehearsal.feed()
+            await until(lambda: failed or rehearsal.sent == len(rehearsal.data), "the store to say that it is full")
+            if not failed:
+                rehearsal.finish()
+            await until(lambda: failed, "the store to say that it is full")
+            assert len(failed) == 1 and isinstance(failed[0], StoreFull)
+            rehearsal.abort(failed[0])
+            assert cut.complete is False and cut.error is failed[0]
+            rehearsal.close()
+            await small.feed_all()
+            small.finish()
+            await until(lambda: drain.complete, "the end of the other body")
+            assert not small.failures
+            small.close()
+
+    # Everything at once.
+
+    @pytest.mark.parametrize("seed", range(12))
+    @in_reactor
+    async def test_any_order_of_events(self, tmp_path: Path, seed: int) -> None:
+        """Receivers come, take, look, leave and come back at random, and the body is finished or given up."""
+        chance = random.Random(seed)
+        async with self.bench(tmp_path) as bench:
+            rehearsal = bench.rehearse(some_bytes(self.size, seed), chance.choice([999, 10_007, 1 << 20]), seed % 2 == 0)
+            fails = seed % 4 == 3
+            end = chance.randrange(self.size) if fails else self.size
+            for _ in range(300):
+                event = chance.randrange(8)
+                living = [drain for drain in rehearsal.drains if not drain.ended]
+                if event < 2:
+                    rehearsal.feed(min(end, rehearsal.sent + chance.randrange(1, 1 + self.size // 10)))
+                elif event == 2 and len(living) < 5:
+                    position = chance.randrange(rehearsal.spool.base, rehearsal.spool.head + 2000)
+                    rehearsal.open(min(position, self.size), chance.random() < 0.5, chance.randrange(1000, 100_000))
+                elif event == 3 and living and chance.random() < 0.3:
+                    chance.choice(living).close()
+                elif event == 4 and living:
+                    chance.choice(living).reader.peek()
+                elif living:
+                    chance.choice(living).take(chance.randrange(1, 100_000))
+                rehearsal.check()
+                if self.capacity is not None:
+                    assert rehearsal.spool.head - rehearsal.spool.base <= self.capacity
+                    for drain in rehearsal.drains:
+                        assert drain.ended or drain.reader.position >= rehearsal.spool.base
+
+            def everybody_has_it() -> bool:
+                for drain in rehearsal.drains:
+                    drain.take(50_000)
+                return rehearsal.sent == end
+
+            if not any(not drain.ended for drain in rehearsal.drains):
+                rehearsal.open(rehearsal.spool.base)
+            rehearsal.feed(end)
+            await until(everybody_has_it, "room for all of the body")
+            living = [drain for drain in rehearsal.drains if not drain.ended]
+            assert not any(drain.complete for drain in rehearsal.drains)
+            if fails:
+                error = Unavailable("the sender has left")
+                rehearsal.abort(error)
+                assert all(drain.error is error for drain in living)
+            else:
+                rehearsal.finish()
+                await until(lambda: everybody_has_it() and all(drain.ended for drain in living), "all of them to get it")
+                assert all(drain.complete for drain in living)
+                await until(lambda: rehearsal.safe, "the Deferred of finish")
+            rehearsal.close()

@@ -1,0 +1,97 @@
+"""The servers that the contract tests run against, and the check that no test leaves anything behind."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+
+pytest.register_assert_rewrite("tests.contract.peers", "tests.contract.server")
+
+from tests.contract.peers import close_all  # noqa: E402  (behind the registration)
+from tests.contract.server import Certificate, Relay, Server, running  # noqa: E402
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """For the TLS listeners."""
+    return Certificate.create(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+def serve(certificate: Certificate) -> Iterator[Callable[..., Server]]:
+    """Start a server with the given flags, for the rest of the module."""
+    servers: list[Server] = []
+
+    def start(*flags: str) -> Server:
+        servers.append(Server(certificate, *flags))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def memory_server(certificate: Certificate) -> Iterator[Server]:
+    """A server with the memory store, and times that do not matter."""
+    server = Server(certificate, "--store", "memory", "--get-wait-timeout", "30", "--resume-timeout", "5")
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def disk_server(certificate: Certificate) -> Iterator[Server]:
+    """A server with the disk store; a file goes soon after its first whole download."""
+    server = Server(
+        certificate,
+        *("--store", "disk:{folder}/store", "--get-wait-timeout", "30"),
+        *("--put-ttl", "10", "--get-ttl", "0.2", "--resume-timeout", "1"),
+    )
+    yield server
+    server.stop()
+
+
+def _relay(request: pytest.FixtureRequest) -> Relay:
+    store, ends = str(request.param).split("-")
+    return Relay(request.getfixturevalue(f"{store}_server"), store, ends)
+
+
+@pytest.fixture(params=["memory-tcp", "memory-tls", "disk-tcp", "disk-tls"])
+def relay(request: pytest.FixtureRequest) -> Relay:
+    """Both stores, over direct and over producer ends."""
+    return _relay(request)
+
+
+@pytest.fixture(params=["memory-tcp", "memory-tls"])
+def holding(request: pytest.FixtureRequest) -> Relay:
+    """The store that holds, over direct and over producer ends."""
+    return _relay(request)
+
+
+@pytest.fixture(params=["disk-tcp", "disk-tls"])
+def keeping(request: pytest.FixtureRequest) -> Relay:
+    """The store that keeps, over direct and over producer ends."""
+    return _relay(request)
+
+
+@pytest.fixture
+def plain(memory_server: Server) -> Relay:
+    """Plain TCP and the memory store, for what depends on neither."""
+    return Relay(memory_server, "memory", "tcp")
+
+
+@pytest.fixture
+def key() -> str:
+    """A path that no other test uses."""
+    return f"/file-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """After each test everything that it opened is closed, and every server has let go of everything."""
+    yield
+    close_all()
+    for server in list(running):
+        server.check_at_rest()

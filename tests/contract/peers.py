@@ -1,0 +1,337 @@
+"""Those who talk to beam: raw connections whose answers h11 reads, and real curl.
+
+Everything that is opened here is remembered, so that ``close_all`` can end it behind each test.  No rule of beam's is
+known here.
+"""
+
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import h11
+from attrs import frozen
+
+PATIENCE = 20.0  # seconds for what must happen soon
+A_WHILE = 0.15  # seconds for which what must not happen is watched
+LAST_CHUNK = b"0\r\n\r\n"
+
+T = TypeVar("T")
+_open: list["Peer | Curl"] = []
+
+
+class Cut(Exception):
+    """The connection ended before the answer did."""
+
+
+def close_all() -> None:
+    """End every peer that a test has left open."""
+    while _open:
+        _open.pop().close()
+
+
+def until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    """Wait until ``condition`` is true, and return what it gave.
+
+    :param what: for the failure, if it does not become true in ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not in {patience:g} s: {what}"
+        time.sleep(0.01)
+    return found
+
+
+def chunk(data: bytes) -> bytes:
+    """``data`` as one chunk of a chunked body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+@frozen
+class Answer:
+    """One response.  ``interim`` has the statuses of the 1xx responses before it."""
+
+    status: int
+    fields: tuple[tuple[str, str], ...]
+    body: bytes
+    interim: tuple[int, ...]
+
+    def get(self, name: str) -> str | None:
+        """The value of a header that is there once; ``None`` if it is not there."""
+        values = [value for each, value in self.fields if each == name.lower()]
+        assert len(values) <= 1, f"{name} is there {len(values)} times"
+        return values[0] if values else None
+
+    def __getitem__(self, name: str) -> str:
+        value = self.get(name)
+        assert value is not None, f"no {name} in {self.status} {self.fields} {self.body[:200]!r}"
+        return value
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode()
+
+
+class Peer:
+    """One connection to the server."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.interim: list[int] = []
+        self._methods: deque[str] = deque()
+        self._parser: h11.Connection | None = None
+        self._response: h11.Response | None = None
+        self._behind = b""  # came behind the last answer
+        self._body = b""  # came, and nobody has taken it
+        self._body_over = False
+        connection.settimeout(PATIENCE)
+        _open.append(self)
+
+    # Asking.
+
+    def send(self, data: bytes) -> Self:
+        """Send ``data`` as it is."""
+        self.socket.sendall(data)
+        return self
+
+    def ask(self, method: str, target: str, *fields: str, body: bytes = b"", version: str = "1.1") -> Self:
+        """Send a request; a Content-Length is added if there is a body."""
+        lines = [f"{method} {target} HTTP/{version}", "Host: beam.test", *fields]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        self._methods.append(method)
+        return self.send("\r\n".join([*lines, "", ""]).encode() + body)
+
+    def get(self, target: str, *fields: str, version: str = "1.1") -> Self:
+        """Send a GET."""
+        return self.ask("GET", target, *fields, version=version)
+
+    def put(self, target: str, body: bytes, *fields: str, length: int | None = None, version: str = "1.1") -> Self:
+        """Send a PUT and ``body``, which may be a part of the ``length`` bytes that are announced."""
+        announced = f"Content-Length: {len(body) if length is None else length}"
+        return self.ask("PUT", target, *fields, announced, version=version).send(body)
+
+    def put_chunked(self, target: str, chunks: Iterable[bytes], *fields: str, ends: bool = True) -> Self:
+        """Send a chunked PUT; ``ends`` says whether the last chunk is sent as well."""
+        self.ask("PUT", target, *fields, "Transfer-Encoding: chunked")
+        return self.send(b"".join(chunk(each) for each in chunks) + (LAST_CHUNK if ends else b""))
+
+    # Hearing.
+
+    def _receive(self) -> bytes:
+        try:
+            return self.socket.recv(1 << 18)
+        except ssl.SSLEOFError:
+            return b""
+
+    def _event(self) -> object:
+        if self._parser is None:
+            self._parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
+            method = self._methods.popleft() if self._methods else "GET"
+            self._parser.send(h11.Request(method=method, target="/", headers=[("host", "beam.test")]))
+            self._parser.send(h11.EndOfMessage())
+            if self._behind:
+                self._parser.receive_data(self._behind)
+                self._behind = b""
+        try:
+            while (event := self._parser.next_event()) is h11.NEED_DATA:
+                self._parser.receive_data(self._receive())
+        except h11.RemoteProtocolError as error:
+            raise Cut(str(error)) from None
+        if isinstance(event, h11.ConnectionClosed):
+            raise Cut("the connection was closed without an answer")
+        return event
+
+    def first_status(self) -> int:
+        """The next status, interim or final.  A final one stays for ``answer``."""
+        if self._response is None:
+            event = self._event()
+            if isinstance(event, h11.InformationalResponse):
+                self.interim.append(event.status_code)
+                return event.status_code
+            assert isinstance(event, h11.Response), event
+            self._response = event
+        return self._response.status_code
+
+    def head(self) -> Answer:
+        """The head of the next answer, as soon as it is there."""
+        while self.first_status() < 200:
+            pass
+        assert self._response is not None
+        fields = tuple((name.decode(), value.decode("latin-1")) for name, value in self._response.headers)
+        return Answer(self._response.status_code, fields, b"", tuple(self.interim))
+
+    def _more(self) -> bool:
+        """Read on in the body; whether something came."""
+        if self._body_over:
+            return False
+        event = self._event()
+        if isinstance(event, h11.Data):
+            self._body += bytes(event.data)
+            return True
+        assert isinstance(event, h11.EndOfMessage), event
+        self._body_over = True
+        return False
+
+    def take(self, n: int) -> bytes:
+        """The next ``n`` bytes of the body as soon as they are there; fewer if it ends before."""
+        self.head()
+        while len(self._body) < n and self._more():
+            pass
+        taken, self._body = self._body[:n], self._body[n:]
+        return taken
+
+    def answer(self) -> Answer:
+        """The whole of the next answer (without what ``take`` has taken).
+
+        :raises Cut: it ends too early.
+        """
+        head = self.head()
+        parts = [self._body]
+        self._body = b""
+        while self._more():
+            parts.append(self._body)
+            self._body = b""
+        assert self._parser is not None
+        self._behind = self._parser.trailing_data[0]
+        self._parser = self._response = None
+        self._body_over = False
+        self.interim = []
+        return Answer(head.status, head.fields, b"".join(parts), head.interim)
+
+    def hears_nothing(self, seconds: float = A_WHILE) -> bool:
+        """Whether nothing comes for ``seconds``, not even the connection's end."""
+        assert not self._body and not self._behind
+        self.socket.settimeout(seconds)
+        try:
+            data = self._receive()
+        except TimeoutError:
+            return True
+        finally:
+            self.socket.settimeout(PATIENCE)
+        if self._parser is not None:
+            self._parser.receive_data(data)
+        else:
+            self._behind = data
+        return False
+
+    def everything(self) -> bytes:
+        """All that comes until the server closes, unparsed."""
+        parts = []
+        while data := self._receive():
+            parts.append(data)
+        return b"".join(parts)
+
+    def is_closed(self) -> bool:
+        """Whether the server closes the connection, without another byte, in time."""
+        try:
+            return not self._behind and not self._receive()
+        except ConnectionResetError:
+            return True
+
+    # Leaving.
+
+    def half_close(self) -> Self:
+        """End our side only."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def close(self) -> None:
+        """Close, as a program that ends does."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Close with a reset, as a system does whose program died with unread bytes."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+    def fill(self, data: bytes, stalls: float = 0.5) -> int:
+        """Send ``data`` until it is all sent, or none of it goes for ``stalls`` seconds; how much went."""
+        sent = 0
+        self.socket.settimeout(stalls)
+        try:
+            while sent < len(data):
+                sent += self.socket.send(data[sent : sent + (64 << 10)])
+        except TimeoutError:
+            pass
+        finally:
+            self.socket.settimeout(PATIENCE)
+        return sent
+
+
+class Background(Generic[T]):
+    """A call in a thread."""
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._result: list[T] = []
+        self._error: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._result.append(call())
+            except BaseException as error:
+                self._error.append(error)
+
+        self._thread = threading.Thread(target=run, daemon=True)
+        self._thread.start()
+
+    def result(self, patience: float = 60) -> T:
+        """What the call returned, or raise what it raised."""
+        self._thread.join(patience)
+        assert not self._thread.is_alive(), f"a call has not returned in {patience:g} s"
+        if self._error:
+            raise self._error[0]
+        return self._result[0]
+
+
+@frozen
+class Done:
+    """How a curl ended.  ``out`` is its standard output."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Curl:
+    """A running curl.
+
+    :param stdin: a file that it reads, if any.
+    """
+
+    def __init__(self, *arguments: str | Path, stdin: Path | None = None) -> None:
+        command = ["curl", "-sS", "--max-time", "20", *map(str, arguments)]
+        source = None if stdin is None else stdin.open("rb")
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=source or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+        finally:
+            if source is not None:
+                source.close()
+        _open.append(self)
+
+    def done(self) -> Done:
+        """How it ended."""
+        out, err = self.process.communicate(timeout=70)
+        return Done(self.process.returncode, out.decode(), err.decode())
+
+    def kill(self) -> None:
+        """End it as ``kill -9`` does."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        """End it, if it still runs."""
+        if self.process.poll() is None:
+            self.kill()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
