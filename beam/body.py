@@ -4,11 +4,14 @@ Every kind of upload end, direct or not, fills a spool through a ``Body``; so th
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Mapping
 
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
 from beam.policy import DIGESTS
+
+EMPTY = memoryview(b"")
 
 
 class Body:
@@ -30,7 +33,7 @@ class Body:
         self._announced = announced
         self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
         self._withheld = 0
-        self._view = memoryview(b"")
+        self._view = EMPTY
 
     def room(self) -> memoryview:
         """A writable view for what comes next: never more than is missing; empty when the sender has to wait."""
@@ -51,23 +54,31 @@ class Body:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
         for each in self._hashes.values():
             each.update(self._view[:n])
+        self._view = EMPTY
         if self._announced and self.received == self.length:
             self._withheld = min(1, n)
         if n > self._withheld:
             self.spool.commit(n - self._withheld)
 
-    def write(self, data: bytes) -> int:
-        """Copy of ``data`` what there is room for; how many bytes that was."""
-        taken = 0
-        while taken < len(data):
+    def write(self, pieces: deque[bytes | memoryview]) -> None:
+        """Copy of ``pieces`` what there is room for; the rest stays in them.
+
+        :raises TooLarge: they are more than the operator allows.
+        """
+        while pieces:
             view = self.room()
             if not view:
-                break
-            n = min(len(view), len(data) - taken)
-            view[:n] = memoryview(data)[taken : taken + n]
-            self.commit(n)
-            taken += n
-        return taken
+                return
+            filled = 0
+            while pieces and filled < len(view):
+                piece = pieces.popleft()
+                n = min(len(piece), len(view) - filled)
+                if n < len(piece):
+                    pieces.appendleft(memoryview(piece)[n:])
+                    piece = memoryview(piece)[:n]
+                view[filled : filled + n] = piece
+                filled += n
+            self.commit(filled)
 
     def end(self) -> dict[str, bytes]:
         """Everything has come.  The digests by name; the spool is not finished yet.

@@ -7,7 +7,7 @@ from zope.interface import implementer
 from beam.errors import BeamError, RangeNotSatisfiable
 from beam.interfaces import IReader, ISink
 
-WRITE = 128 << 10  # bytes a write: what Twisted hands to the system at a time
+WRITE = 256 << 10  # bytes a write
 
 
 @implementer(IPushProducer, ISink)

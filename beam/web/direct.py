@@ -51,18 +51,19 @@ class DirectUpload:
         self._run = 0  # bytes since the last stall
         self._run_seen = 0
         self._tick: IDelayedCall | None = None
+        self._paused = False
         transport.reading = self
 
     @property
     def may_read(self) -> bool:
-        """Whether reading would find a place for what comes."""
-        return len(self._body.room()) > 0
+        """Whether what comes has a place, and its turn: what was read before it may still wait for one."""
+        return not self._paused and len(self._body.room()) > 0
 
     def do_read(self) -> BaseException | None:
-        view = self._body.room()
-        if not view:
+        if not self.may_read:
             self._transport.stopReading()
             return None
+        view = self._body.room()
         try:
             n = self._socket.recv_into(view)
         except (BlockingIOError, InterruptedError):
@@ -110,10 +111,12 @@ class DirectUpload:
             self._tick = None
 
     def pauseProducing(self) -> None:
+        self._paused = True
         self._stop_watching()
         self._transport.stopReading()
 
     def resumeProducing(self) -> None:
+        self._paused = False
         if self._transport.reading is self:
             self._run_seen = -1  # a pause is no stall
             if self._low > 1 and self._tick is None:

@@ -6,7 +6,6 @@ length is known; else a ``SpoolProducer`` writes it to the request.  Both end in
 
 from typing import Any
 
-from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -21,11 +20,11 @@ from beam.web.answer import answer, refuse
 from beam.web.direct import DirectDownload
 from beam.web.fields import UNKNOWN_LAST, attachment, digest_field, matches, span_of
 from beam.web.request import StreamingRequest
-from beam.web.transport import VANISHED, set_patience, unacknowledged
+from beam.web.transport import VANISHED, set_patience
 
-NOT_WORTH_A_WAIT = 64 << 10  # bytes that may be unacknowledged when a delivery is counted
 POLL = 0.002  # seconds between two looks at what is unacknowledged
 POLLS = 10
+RARELY = 0.1  # seconds between two looks at what we still have to write
 
 
 class NotModified(BeamError):
@@ -206,24 +205,13 @@ class Download:
     def _settle(self, polls: int) -> None:
         """Count the delivery when the system has the bytes, and the peer most of them as far as can be told soon."""
         self._poll = None
-        if self._is_pending() or (polls and not self._is_acknowledged()):
-            # The first look comes right behind the reactor's next write.
-            delay = 0 if polls == POLLS else POLL
-            self._poll = self._broker.clock.callLater(
-                delay, self._settle, max(1, polls - 1) if self._is_pending() else polls - 1
-            )
-        else:
+        connection = self._request.connection
+        if connection is None or connection.is_settled() or not (polls or connection.has_pending()):
             self._count()
-
-    def _is_pending(self) -> bool:
-        """Whether bytes have not been handed to the system."""
-        connection = self._request.connection
-        return connection is not None and connection.has_pending()
-
-    def _is_acknowledged(self) -> bool:
-        """Whether the peer has all but little of what was handed to the system."""
-        connection = self._request.connection
-        return connection is None or unacknowledged(connection.getHandle()) <= NOT_WORTH_A_WAIT
+        else:
+            # The first look comes right behind the reactor's next write; a receiver that stalls is looked at rarely.
+            delay = 0 if polls == POLLS else POLL if polls else RARELY
+            self._poll = self._broker.clock.callLater(delay, self._settle, max(0, polls - 1))
 
     def _count(self) -> None:
         """The receiver has it all."""
@@ -244,15 +232,19 @@ class Download:
 
     def _half_closed(self) -> bool:
         """A receiver that ends its side has left, unless it has everything: many close as soon as they do."""
-        if self._poll is None or self._is_pending() or not self._is_acknowledged():
+        if not self._is_settled():
             return False
         self._stop()
         self._count()
         return True
 
-    def _lost(self, reason: Failure) -> None:
-        # Below TLS no half-close is told: an orderly end behind the last byte says as much.
-        has_all = self._poll is not None and not self._is_pending() and reason.check(ConnectionDone) is not None
+    def _is_settled(self) -> bool:
+        """Whether the last byte was written, and the peer has it."""
+        connection = self._request.connection
+        return self._poll is not None and connection is not None and connection.is_settled()
+
+    def _lost(self) -> None:
+        has_all = self._is_settled()
         self._stop()
         self._broker.leave(self._key, self)
         if self._delivery is not None:

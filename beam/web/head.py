@@ -70,7 +70,16 @@ def checked(head: bytes) -> bytes:
                 raise BadRequest("The request target is malformed; it is a path that begins with a slash.")
             target = b"/" + target
     target = NOT_ASCII.sub(lambda byte: b"%%%02X" % byte[0][0], target)
-    return b"%s %s HTTP/1.%s" % (method, target, minor) + head[len(line) :]
+    return b"%s %s HTTP/1.%s" % (method, target, minor) + _as_utf8(head[len(line) :])
+
+
+def _as_utf8(fields: bytes) -> bytes:
+    """``fields`` in UTF-8; what is not is taken as ISO-8859-1, as it was meant of old."""
+    try:
+        fields.decode()
+    except UnicodeDecodeError:
+        return fields.decode("latin-1").encode()
+    return fields
 
 
 def _check_framing(fields: dict[bytes, list[bytes]], minor: bytes) -> None:

@@ -55,7 +55,7 @@ class StreamingRequest(Request):
         self._begun = False
         self._body_over = False
         self._expects = False
-        self._lost: Callable[[Failure], None] | None = None
+        self._lost: Callable[[], None] | None = None
         self._half_closed: Callable[[], bool] | None = None
         self._drained = 0
         self._lingering: IDelayedCall | None = None
@@ -96,7 +96,7 @@ class StreamingRequest(Request):
         self._body_end = None
         super().connectionLost(reason)
         if lost is not None:
-            lost(reason)
+            lost()
 
     def body_broken(self, error: BeamError) -> None:
         """The body's framing is malformed; nothing more will come of it."""
@@ -116,8 +116,8 @@ class StreamingRequest(Request):
 
     # What resources use.
 
-    def on_lost(self, lost: Callable[[Failure], None], half_closed: Callable[[], bool]) -> None:
-        """Call ``lost`` with the reason when the connection breaks before the response has ended.
+    def on_lost(self, lost: Callable[[], None], half_closed: Callable[[], bool]) -> None:
+        """Call ``lost`` when the connection breaks before the response has ended.
 
         :param half_closed: asked when the peer has ended its side only; whether the request goes on or has ended well.
         """

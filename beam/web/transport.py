@@ -9,13 +9,16 @@ import fcntl
 import socket
 import struct
 import termios
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet import tcp, unix
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort
 
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 VANISHED = 60  # seconds after which a peer that acknowledges nothing is given up
+NOT_WORTH_A_WAIT = 64 << 10  # bytes that may be unacknowledged when a delivery is counted
 CLOSED, CLOSE_WAIT = 7, 8  # tcp_info.tcpi_state, linux/tcp.h
 
 
@@ -35,15 +38,27 @@ class WritingEnd(Protocol):
 
 
 class DirectConnection(tcp.Connection):
-    """Mixed into Twisted's server connections.  ``reading`` and ``writing`` are the ends that are attached."""
+    """Mixed into Twisted's server connections.
 
+    :ivar reading: the end that reads in place of Twisted, if any.
+    :ivar writing: the end that writes in place of Twisted, if any.
+    :ivar settled_at_end: ``is_settled`` when the peer left in order.
+    :ivar after_read: called behind each read of Twisted's, so that what came in pieces can go on in one.
+    """
+
+    SEND_LIMIT = 512 << 10  # more than a producer end writes at a time, with its framing
     reading: ReadingEnd | None = None
     writing: WritingEnd | None = None
+    after_read: Callable[[], None] | None = None
+    settled_at_end = False
 
     def doRead(self) -> Any:
-        if self.reading is None:
-            return super().doRead()
-        return self.reading.do_read()
+        if self.reading is not None:
+            return self.reading.do_read()
+        result = super().doRead()
+        if self.after_read is not None:
+            self.after_read()
+        return result
 
     def doWrite(self) -> Any:
         if self.writing is None:
@@ -63,8 +78,16 @@ class DirectConnection(tcp.Connection):
         if self.reading is None or self.reading.may_read:
             super().resumeProducing()
 
+    def is_settled(self) -> bool:
+        """Whether the system has all that we wrote, and the peer all but little of it, as far as can be told."""
+        if self.disconnected:
+            return self.settled_at_end
+        return not self.has_pending() and unacknowledged(self.socket) <= NOT_WORTH_A_WAIT
+
     def connectionLost(self, reason: Any) -> None:
-        self.reading = self.writing = None
+        if not self.disconnected:
+            self.settled_at_end = reason.check(ConnectionDone) is not None and self.is_settled()
+        self.reading = self.writing = self.after_read = None
         super().connectionLost(reason)
 
 

@@ -1,15 +1,15 @@
 """Sending: a request's body goes into a spool, and the outcome becomes the answer.
 
-The way of a byte here: a direct end receives it straight into the spool, else ``received`` copies it there; both go
-through one ``Body``.  What the spool has no room for waits in ``_rest`` (at most one read of Twisted's), and the
-connection is paused meanwhile.
+The way of a byte here: a direct end receives it straight into the spool, else ``received`` gathers what one read of
+the socket brings and ``flush`` copies it there; both go through one ``Body``.  What the spool has no room for stays in
+``_pieces``, and the connection is paused meanwhile.
 """
 
-from typing import Any
+from collections import deque
+from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from twisted.internet.interfaces import IPushProducer
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from beam.body import Body
@@ -20,10 +20,11 @@ from beam.policy import SendOptions, send_options
 from beam.transfer import Offer, Transfer
 from beam.web.answer import answer, refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import announced_digests, digest_field, filename_in, is_whole, safe_filename
+from beam.web.fields import announced_digests, digest_field, filename_in, is_control, is_whole, safe_filename
 from beam.web.form import FilePart, FormDecoder, is_form
 from beam.web.request import StreamingRequest
 
+READ = 256 << 10  # bytes that one read of an upload brings at most
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -31,6 +32,11 @@ def field(request: StreamingRequest, name: str) -> str | None:
     """The value of a header that is given once, as text."""
     value = request.getHeader(name)
     return None if value is None else str(value)
+
+
+def is_clean(value: str | None) -> TypeGuard[str]:
+    """Whether ``value`` can be a field of the receivers' responses."""
+    return bool(value) and not any(is_control(character) for character in value or "")
 
 
 def send(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
@@ -69,10 +75,11 @@ class Upload:
         self._broker = broker
         self._key = key
         self._options = options
-        self._rest = b""
+        self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
         self._half_closed = False
         self._flow: Any = request.transport  # what is paused and resumed
+        self._connection = request.connection
         self._direct: DirectUpload | None = None
 
     def file_length(self) -> int | None:
@@ -89,6 +96,9 @@ class Upload:
         self._transfer = broker.send(self._key, self._options, length, self)
         self._body = Body(self._transfer.spool, length, broker.policy.max_pipe_size, announced, self._options.digest)
         self._transfer.spool.registerProducer(self, True)
+        if self._connection is not None:
+            self._connection.after_read = self.flush
+            self._connection.bufferSize = READ
         request.on_lost(self._lost, self._survives_half_close)
         self.admitted()
         if self._transfer.outcome is None:
@@ -109,7 +119,7 @@ class Upload:
         name = self._options.name or filename or self._key.split("/")[-1]
         offer = Offer(
             length=self.file_length(),
-            content_type=content_type or "application/octet-stream",
+            content_type=content_type if is_clean(content_type) else "application/octet-stream",
             content_encoding=field(request, "content-encoding"),
             last_modified=field(request, "last-modified"),
             filename=safe_filename(name),
@@ -124,22 +134,28 @@ class Upload:
         self.take(data)
 
     def take(self, data: bytes) -> None:
-        """Copy bytes of the file into the spool, or keep what it has no room for."""
-        if self._rest:
-            self._rest += data
-        elif self._transfer.outcome is None:
+        """Bytes of the file."""
+        self._pieces.append(data)
+        if self._connection is None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Copy what has come into the spool, and pause the connection if there is no room."""
+        if self._pieces and self._transfer.outcome is None:
             try:
-                taken = self._body.write(data)
+                self._body.write(self._pieces)
             except BeamError as error:
                 self._fail(error)
                 return
-            if taken < len(data) and self._transfer.outcome is None:
-                self._rest = data[taken:]
+            if self._pieces and self._transfer.outcome is None:
                 self._flow.pauseProducing()
 
     def ended(self) -> None:
+        self.flush()
         self._ended = True
-        if not self._rest:
+        if self._direct is not None:
+            self._direct.detach()
+        if not self._pieces:
             self._finish()
 
     def broken(self, error: BeamError) -> None:
@@ -178,13 +194,11 @@ class Upload:
             self._flow.pauseProducing()
 
     def resumeProducing(self) -> None:
-        rest, self._rest = self._rest, b""
-        if rest:
-            self.take(rest)
-        if not self._rest:
+        self.flush()
+        if not self._pieces:
             if self._ended:
                 self._finish()
-            else:
+            elif not self._transfer.spool.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -193,13 +207,20 @@ class Upload:
     # The connection and the outcome.
 
     def _detach(self) -> None:
+        if self._connection is not None:
+            self._connection.after_read = None
         if self._direct is not None:
             self._direct.detach()
-        self._rest = b""
 
-    def _lost(self, reason: Failure) -> None:
+    def _lost(self) -> None:
         self._detach()
-        self._broker.lost(self._transfer)
+        if not self._is_done:
+            self._broker.lost(self._transfer)
+
+    @property
+    def _is_done(self) -> bool:
+        """Whether the store has all it needs of the sender, which may leave."""
+        return self._ended and self._transfer.keeps
 
     def _survives_half_close(self) -> bool:
         """A sender whose body is whole may have ended its side; a killed one looks the same, and is asked."""
@@ -207,15 +228,20 @@ class Upload:
         return self._half_closed and not self.peer_gone()
 
     def peer_gone(self) -> bool:
+        if self._is_done:
+            return False
         if self._half_closed and self._request.clientproto == b"HTTP/1.1":
             self._request.interim(PROCESSING)  # a dead peer answers with a reset
         if self._request.body_is_whole:
             return self._request.peer_gone(0)
         length = self._body.length
-        return self._request.peer_gone(1 if length is None else length - self._body.received - len(self._rest))
+        return self._request.peer_gone(
+            1 if length is None else length - self._body.received - sum(map(len, self._pieces))
+        )
 
     def transfer_ended(self, transfer: Transfer) -> None:
         self._detach()
+        self._pieces.clear()
         error = transfer.error
         if error is not None:
             refuse(self._request, error)
