@@ -117,7 +117,10 @@ class Spool:
     def finish(self) -> Deferred[None]:
         self.whole = True
         self.unregisterProducer()
-        self.wake_all()
+        self._starved.clear()
+        for reader in list(self._readers):
+            if reader.position >= self.head:  # the others reach the end later
+                self.wake(reader)
         return self.secured()
 
     def abort(self, error: BeamError) -> None:
@@ -155,11 +158,8 @@ class Spool:
             self.wake(reader)
 
     def starve(self, reader: Reader) -> None:
-        """``reader`` found nothing: it is told when there is something, or at once that this was all."""
-        if self.whole and reader.position >= self.head:
-            self.wake(reader)
-        else:
-            self._starved.append(reader)
+        """``reader`` found nothing: it is told when there is something."""
+        self._starved.append(reader)
 
     def wake_all(self) -> None:
         """Tell those that found nothing to look again."""

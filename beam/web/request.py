@@ -80,7 +80,8 @@ class StreamingRequest(Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._body_end is not None:
-            self._body_end.received(data)
+            if data:
+                self._body_end.received(data)
         else:
             self._drained += len(data)
             if self._lingering is not None and self._drained > LINGER_BYTES:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.peers", "tests.contract.server")
+pytest.register_assert_rewrite("contract.peers", "contract.server")
 
-from tests.contract.peers import close_all  # noqa: E402  (behind the registration)
-from tests.contract.server import Certificate, Relay, Server, running  # noqa: E402
+from contract.peers import close_all  # noqa: E402  (behind the registration)
+from contract.server import Certificate, Relay, Server, running  # noqa: E402
 
 _numbers = itertools.count(1)
 
@@ -47,7 +47,7 @@ def disk_server(certificate: Certificate) -> Iterator[Server]:
     server = Server(
         certificate,
         *("--store", "disk:{folder}/store", "--get-wait-timeout", "30"),
-        *("--put-ttl", "10", "--get-ttl", "0.2", "--resume-timeout", "1"),
+        *("--put-ttl", "4", "--get-ttl", "0.2", "--resume-timeout", "1"),
     )
     yield server
     server.stop()

@@ -18,7 +18,7 @@ from typing import Generic, Self, TypeVar
 import h11
 from attrs import frozen
 
-PATIENCE = 20.0  # seconds for what must happen soon
+PATIENCE = 8.0  # seconds for what must happen soon
 A_WHILE = 0.15  # seconds for which what must not happen is watched
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -89,7 +89,7 @@ class Peer:
         self._parser: h11.Connection | None = None
         self._response: h11.Response | None = None
         self._behind = b""  # came behind the last answer
-        self._body = b""  # came, and nobody has taken it
+        self._body = bytearray()  # came, and nobody has taken it
         self._body_over = False
         connection.settimeout(PATIENCE)
         _open.append(self)
@@ -174,7 +174,7 @@ class Peer:
             return False
         event = self._event()
         if isinstance(event, h11.Data):
-            self._body += bytes(event.data)
+            self._body += event.data
             return True
         assert isinstance(event, h11.EndOfMessage), event
         self._body_over = True
@@ -185,7 +185,8 @@ class Peer:
         self.head()
         while len(self._body) < n and self._more():
             pass
-        taken, self._body = self._body[:n], self._body[n:]
+        taken = bytes(self._body[:n])
+        del self._body[:n]
         return taken
 
     def answer(self) -> Answer:
@@ -194,17 +195,15 @@ class Peer:
         :raises Cut: it ends too early.
         """
         head = self.head()
-        parts = [self._body]
-        self._body = b""
         while self._more():
-            parts.append(self._body)
-            self._body = b""
+            pass
+        body, self._body = bytes(self._body), bytearray()
         assert self._parser is not None
         self._behind = self._parser.trailing_data[0]
         self._parser = self._response = None
         self._body_over = False
         self.interim = []
-        return Answer(head.status, head.fields, b"".join(parts), head.interim)
+        return Answer(head.status, head.fields, body, head.interim)
 
     def hears_nothing(self, seconds: float = A_WHILE) -> bool:
         """Whether nothing comes for ``seconds``, not even the connection's end."""

@@ -17,11 +17,10 @@ from collections import Counter
 from pathlib import Path
 
 from attrs import field, frozen
+from contract.peers import PATIENCE, Answer, Curl, Peer, until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-from tests.contract.peers import PATIENCE, Answer, Curl, Peer, until
 
 GAUGES = (
     "beam_pipes",
@@ -109,6 +108,7 @@ class Server:
         pem = f"privateKey={self.certificate.key}:certKey={self.certificate.certificate}"
         command = [
             str(Path(sys.executable).with_name("twist")),
+            "--log-format=text",
             "beam",
             *("--listen", f"127.0.0.1:{self.port}"),
             *("--listen", f"ssl:{self.tls_port}:interface=127.0.0.1:{pem}"),
@@ -193,7 +193,8 @@ class Server:
         """All metrics by name, labels included."""
         lines = self.get_metrics().text.splitlines()
         return {
-            name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+            name: float(value)
+            for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
         }
 
     def gauge(self, name: str) -> float:

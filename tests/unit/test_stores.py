@@ -51,7 +51,7 @@ class TestMemoryThatGrows(StoreContract):
 class TestMemoryAsOperatorsWriteIt(StoreContract):
     """As the command line makes it: rings that the memory keeps small."""
 
-    capacity = 8 << 20  # an eighth of the memory
+    capacity = 2 << 20  # an eighth of the memory
 
     def make_store(self, house: House, tmp_path: Path) -> IStore:
         return make_store("memory:window=4M:history=12M", house)[1]
