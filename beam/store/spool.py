@@ -59,7 +59,7 @@ class Spool:
         self.error: BeamError | None = None
         self._released = False
         self._readers: dict[Reader, None] = {}
-        self._starved: list[Reader] = []
+        self._starved: dict[Reader, None] = {}
         self._producer: IPushProducer | None = None
         self._paused = False
 
@@ -159,11 +159,11 @@ class Spool:
 
     def starve(self, reader: Reader) -> None:
         """``reader`` found nothing: it is told when there is something."""
-        self._starved.append(reader)
+        self._starved[reader] = None
 
     def wake_all(self) -> None:
         """Tell those that found nothing to look again."""
-        starved, self._starved = self._starved, []
+        starved, self._starved = self._starved, {}
         for reader in starved:
             self.wake(reader)
 
