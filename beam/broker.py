@@ -20,13 +20,13 @@ from beam.errors import (
     NoReceiver,
     NotFound,
     Outcome,
-    ReceiverLost,
     RequestTimeout,
-    SenderLost,
     TooLarge,
     Unavailable,
 )
-from beam.interfaces import IDelivery, IReader, IReceiver, ISender, IStore
+from beam.interfaces import IReader, IStore
+from beam.patience import Patience
+from beam.peers import IDelivery, IReceiver, ISender
 from beam.policy import Policy, SendOptions
 from beam.rendezvous import Rendezvous
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Offer, Span, State, Transfer
@@ -46,32 +46,37 @@ class Delivery:
     receiver: IReceiver
     reader: IReader
     span: Span
-    patience: Deadline = field(init=False)
-    since: float = field(init=False)  # seconds, from when ``took`` counts
-    seen: int = field(init=False)  # position at that time
+    deadline: Deadline = field(init=False)
+    patience: Patience = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.patience = Deadline(self.look)
-        self.since = self.broker.clock.seconds()
-        self.seen = self.reader.position
+        self.deadline = Deadline(self.look)
+        now, limit = self.broker.clock.seconds(), self.broker.policy.idle_timeout
+        self.patience = Patience(limit, now, self.reader.position)
+        self.broker.at(self.deadline, now + limit / 8)
 
     def look(self, now: float) -> None:
         """Cut a receiver that has bytes to take and takes none, or so few that others wait for it."""
-        policy, transfer = self.broker.policy, self.transfer
-        position = self.reader.position
-        if position >= transfer.spool.head:
-            self.since, self.seen = now, position
-        elif now - self.since >= policy.idle_timeout:
-            took = position - self.seen
-            others_wait = transfer.receiving > 1 and not transfer.keeps
-            if took == 0 or (others_wait and took < policy.min_rate * (now - self.since)):
-                self.receiver.cut(RequestTimeout("This receiver took too little for too long."))
-                return
-            self.since, self.seen = now, position
-        self.broker.deadlines.set(self.patience, now + policy.idle_timeout / 8)
+        transfer, position, policy = self.transfer, self.reader.position, self.broker.policy
+        others_wait = transfer.receiving > 1 and not transfer.keeps
+        least = policy.min_rate if others_wait else 0
+        if self.patience.is_over(now, position, position < transfer.spool.head, least):
+            self.receiver.cut(RequestTimeout("This receiver took too little for too long."))
+        else:
+            self.broker.at(self.deadline, now + policy.idle_timeout / 8)
 
     def done(self, delivered: bool) -> None:
         self.broker.delivered(self, delivered)
+
+
+@define(eq=False)
+class Life:
+    """What a transfer needs of us while it lasts."""
+
+    sender: ISender
+    timeout: Deadline  # of its state
+    watch: Deadline  # the next look at the sender
+    patience: Patience  # with the sender
 
 
 @define(eq=False)
@@ -105,7 +110,7 @@ class Broker(Service):
         self.bytes_out = 0
         self._timer: IDelayedCall | None = None
         self._waits: dict[IReceiver, Waiting] = {}
-        self._lives: dict[Transfer, tuple[Deadline, Deadline]] = {}
+        self._lives: dict[Transfer, Life] = {}
 
     # Time.
 
@@ -155,18 +160,17 @@ class Broker(Service):
             started=now,
             state=State.STORING if store.keeps else State.WAITING,
             spool=store.create(length, lambda error: self.fail(transfer, error)),
-            sender=sender,
             keeps=store.keeps,
             length=length,
         )
         self.rendezvous.begin(transfer)
-        seen = [0, now]
-
-        def tick(now: float) -> None:
-            self._look_at_sender(transfer, seen, now)
-
-        self._lives[transfer] = Deadline(lambda _: self._happened(transfer, Event.TIMEOUT)), Deadline(tick)
-        self.at(self._lives[transfer][1], now + TICK)
+        self._lives[transfer] = Life(
+            sender,
+            Deadline(lambda _: self._happened(transfer, Event.TIMEOUT)),
+            Deadline(lambda now: self._look_at_sender(transfer, now)),
+            Patience(self.policy.idle_timeout, now),
+        )
+        self.at(self._lives[transfer].watch, now + TICK)
         self._set_deadline(transfer)
         return transfer
 
@@ -184,8 +188,8 @@ class Broker(Service):
             if transfer.outcome is None:
                 transfer.whole_at = self.clock.seconds()
                 self._happened(transfer, Event.WHOLE)
-                if transfer.keeps:
-                    transfer.sender.transfer_ended(transfer)
+                if transfer.keeps and transfer in self._lives:
+                    self._lives[transfer].sender.transfer_ended(transfer)
 
         if transfer.keeps:
             transfer.spool.finish().addCallback(secured)
@@ -203,19 +207,17 @@ class Broker(Service):
             transfer.fail(error)
             self._end(transfer)
 
-    def _look_at_sender(self, transfer: Transfer, seen: list[float], now: float) -> None:
+    def _look_at_sender(self, transfer: Transfer, now: float) -> None:
         if transfer.state is State.KEPT:
             return
-        if transfer.sender.peer_gone():
+        life = self._lives[transfer]
+        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
+        if life.sender.peer_gone():
             self.lost(transfer)
-        elif transfer.state in BODY_IS_COMING:
-            head = transfer.spool.head
-            if head != seen[0] or transfer.spool.paused:
-                seen[:] = head, now
-            elif now - seen[1] >= self.policy.idle_timeout:
-                self.fail(transfer, RequestTimeout("Nothing came from the sender for too long; send the file again."))
+        elif life.patience.is_over(now, transfer.spool.head, could):
+            self.fail(transfer, RequestTimeout("Nothing came from the sender for too long; send the file again."))
         if transfer.outcome is None:
-            self.at(self._lives[transfer][1], now + TICK)
+            self.at(life.watch, now + TICK)
 
     # The receiver's side.
 
@@ -287,7 +289,6 @@ class Broker(Service):
         reader = transfer.spool.open(span.start, not span.look)
         delivery = Delivery(self, transfer, receiver, reader, span)
         self.deliveries[delivery] = None
-        self.at(delivery.patience, self.clock.seconds() + self.policy.idle_timeout / 8)
         if not span.look:
             transfer.receiving += 1
             if len(transfer.peers) < PEERS_IN_LOG:
@@ -302,7 +303,7 @@ class Broker(Service):
         if delivery not in self.deliveries:
             return
         del self.deliveries[delivery]
-        self.at(delivery.patience, inf)
+        self.at(delivery.deadline, inf)
         transfer, now = delivery.transfer, self.clock.seconds()
         taken = max(0, delivery.reader.position - delivery.span.start)
         transfer.bytes_out += taken
@@ -340,33 +341,16 @@ class Broker(Service):
             self._set_deadline(transfer)
 
     def _set_deadline(self, transfer: Transfer) -> None:
-        """Every state has a deadline; where bytes move, it is the patience with those who move them."""
-        state, policy, now = transfer.state, self.policy, self.clock.seconds()
-        when = inf
-        if state in NOBODY_CAME:
-            when = transfer.started + transfer.options.wait
-        elif state in (State.FORSAKEN, State.STRANDED):
-            assert transfer.left_at is not None
-            when = transfer.left_at + policy.resume_timeout
-        elif state is State.KEPT and not transfer.receiving:
-            assert transfer.whole_at is not None
-            if transfer.options.ttl is not None:
-                when = transfer.whole_at + transfer.options.ttl
-            elif transfer.served_at is not None and transfer.served_at >= transfer.whole_at:
-                when = transfer.served_at + policy.get_ttl
-            else:
-                when = transfer.whole_at + policy.put_ttl
-            if transfer.left:
-                when = max(when, (transfer.left_at or now) + policy.resume_timeout)
-        self.at(self._lives[transfer][0], when)
+        self.at(self._lives[transfer].timeout, transfer.due(self.policy))
 
     def _end(self, transfer: Transfer) -> None:
         """The outcome is set: free the key, let everything go, tell everybody."""
         now = self.clock.seconds()
         if transfer.error is None and transfer.outcome not in (Outcome.DELIVERED, Outcome.STORED):
-            transfer.error = self._error_of(transfer)
-        for deadline in self._lives.pop(transfer):
-            self.at(deadline, inf)
+            transfer.error = transfer.reason()
+        life = self._lives.pop(transfer)
+        self.at(life.timeout, inf)
+        self.at(life.watch, inf)
         self.rendezvous.end(transfer, now)
         self.bytes_in += transfer.spool.head
         self.bytes_out += transfer.bytes_out
@@ -375,28 +359,13 @@ class Broker(Service):
         else:
             transfer.spool.abort(transfer.error)
         if not (transfer.keeps and transfer.whole_at is not None):
-            transfer.sender.transfer_ended(transfer)
+            life.sender.transfer_ended(transfer)
         for receiver in self.rendezvous.waiting.get(transfer.key, ()):
             waiting = self._waits[receiver]
             self.at(waiting.deadline, now + waiting.wait)
         for observer in self.observers:
             observer(transfer, now)
         self._look_whether_drained()
-
-    @staticmethod
-    def _error_of(transfer: Transfer) -> BeamError:
-        """The error that an outcome of the table stands for."""
-        match transfer.outcome:
-            case Outcome.EXPIRED:
-                return NoReceiver(
-                    f"No receiver came within {transfer.options.wait:g} seconds; send again with ?wait=SECONDS."
-                )
-            case Outcome.RECEIVER_LOST:
-                return ReceiverLost(
-                    "Every receiver left before the end, and none came back in time; send the file again."
-                )
-            case _:
-                return SenderLost("The sender left before the end.")
 
     # Stopping.
 

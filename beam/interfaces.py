@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 from zope.interface import Attribute, Interface
 
 from beam.errors import BeamError
+from beam.quota import Quota
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
-    from twisted.internet.interfaces import IPushProducer
-
-    from beam.store import House
-    from beam.transfer import Span, Transfer
+    from twisted.internet.interfaces import IPushProducer, IReactorTime
 
 
 class ISink(Interface):
@@ -128,56 +126,22 @@ class IStore(Interface):
         """Bytes that count against the store's quota now."""
 
 
+class IHouse(Interface):
+    """What every store may use."""
+
+    reactor: "IReactorTime" = Attribute("for timers and threads")
+    memory: Quota = Attribute("the bytes that the rings of all stores share")
+    disk_path: str = Attribute("where a disk store lies if its string does not say")
+    disk_cap: int = Attribute("bytes that it may keep if its string does not say")
+
+
 class IStoreMaker(Interface):
     """A plug-in that makes a store from the string that an operator wrote (``twisted.plugin``)."""
 
     prefix: str = Attribute("what stands before the first colon")
 
-    def make(arguments: str, house: "House") -> IStore:
+    def make(arguments: str, house: IHouse) -> IStore:
         """The store that ``arguments`` (all behind the first colon) describe.
 
-        :param house: the reactor, and the memory that all rings share.
         :raises ValueError: the string says something that cannot be, with a sentence for the operator.
         """
-
-
-class ISender(Interface):
-    """The broker's view of whoever sends: it need not be one connection, nor HTTP."""
-
-    def transfer_ended(transfer: "Transfer") -> None:
-        """The outcome is known; called once, if the sender was admitted."""
-
-    def peer_gone() -> bool:
-        """Whether the peer can be seen to have left, although nothing is being read from it."""
-
-
-class IDelivery(Interface):
-    """One receiver being served from one transfer."""
-
-    transfer: "Transfer" = Attribute("what it is served from")
-    reader: IReader = Attribute("its cursor")
-    span: "Span" = Attribute("the part that it chose")
-
-    def done(delivered: bool) -> None:
-        """It is over: the receiver got its part whole, or not.  May be called again."""
-
-
-class IReceiver(Interface):
-    """The broker's view of whoever receives: it waits for a transfer, then is served from it."""
-
-    peer: str = Attribute("its address, for the log")
-
-    def choose(transfer: "Transfer") -> "Span":
-        """Which part of ``transfer`` it wants.
-
-        :raises BeamError: none of it; the receiver is refused with that error.
-        """
-
-    def serve(delivery: IDelivery) -> None:
-        """Drain the reader of ``delivery``, and say ``done``."""
-
-    def refuse(error: BeamError) -> None:
-        """There will be nothing.  Called at most once, and never after ``serve``."""
-
-    def cut(error: BeamError) -> None:
-        """Leave the delivery that runs: close the connection so that the part is not taken for the whole."""

@@ -6,7 +6,7 @@ Rules and limits only; nothing here serves a byte, and time is a number.
 from attrs import define, field
 
 from beam.errors import KeyInUse, Unavailable
-from beam.interfaces import IReceiver
+from beam.peers import IReceiver
 from beam.policy import Policy
 from beam.transfer import Transfer
 

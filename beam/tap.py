@@ -32,8 +32,8 @@ from beam.policy import Policy, count, seconds, size
 from beam.quota import Quota
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
-from beam.web.request import BeamSite
 from beam.web.resource import Root
+from beam.web.site import BeamSite
 from beam.web.transport import make_direct
 
 BACKLOG = 1024

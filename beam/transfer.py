@@ -6,15 +6,13 @@ error of the program.  ``docs/architecture.md`` has the picture, drawn from this
 """
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from math import inf
 
 from attrs import define, field, frozen
 
-from beam.errors import BeamError, Outcome
-from beam.policy import SendOptions
-
-if TYPE_CHECKING:
-    from beam.interfaces import ISender, ISpool
+from beam.errors import BeamError, NoReceiver, Outcome, ReceiverLost, SenderLost
+from beam.interfaces import ISpool
+from beam.policy import Policy, SendOptions
 
 
 class State(StrEnum):
@@ -124,8 +122,7 @@ class Transfer:
     etag: str
     started: float
     state: State
-    spool: "ISpool"
-    sender: "ISender"
+    spool: ISpool
     keeps: bool
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None
@@ -160,6 +157,34 @@ class Transfer:
         if self.outcome is not None:
             raise KeyError(f"{error!r} after the end of a transfer")
         self.outcome, self.error = error.outcome, error
+
+    def reason(self) -> BeamError:
+        """The error that stands for an outcome of the table which is none of success."""
+        match self.outcome:
+            case Outcome.EXPIRED:
+                wait = f"{self.options.wait:g}"
+                return NoReceiver(f"No receiver came within {wait} seconds; send again, perhaps with a longer ?wait=.")
+            case Outcome.RECEIVER_LOST:
+                return ReceiverLost("Every receiver left before the end, and none came back in time; send it again.")
+            case _:
+                return SenderLost("The sender left before the end.")
+
+    def due(self, policy: Policy) -> float:
+        """When ``TIMEOUT`` happens; ``inf`` where bytes move, and patience is with those who move them."""
+        if self.state in NOBODY_CAME:
+            return self.started + self.options.wait
+        back = inf if self.left_at is None else self.left_at + policy.resume_timeout
+        if self.state in (State.FORSAKEN, State.STRANDED):
+            return back
+        if self.state is not State.KEPT or self.receiving or self.whole_at is None:
+            return inf
+        if self.options.ttl is not None:
+            end = self.whole_at + self.options.ttl
+        elif self.served_at is not None and self.served_at >= self.whole_at:
+            end = self.served_at + policy.get_ttl
+        else:
+            end = self.whole_at + policy.put_ttl
+        return max(end, back) if self.left else end
 
     @property
     def broken(self) -> bool:

@@ -9,20 +9,16 @@ from collections.abc import Callable
 from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import getPlugins
+from zope.interface import implementer
 
-from beam.interfaces import IStore, IStoreMaker
+from beam.interfaces import IHouse, IStore, IStoreMaker
 from beam.quota import Quota
 
 
+@implementer(IHouse)
 @frozen
 class House:
-    """What every store may use.
-
-    :param reactor: for timers and threads.
-    :param memory: the bytes that the rings of all stores share.
-    :param disk_path: where a disk store lies if its string does not say.
-    :param disk_cap: bytes that it may keep if its string does not say.
-    """
+    """What every store may use; see ``IHouse``."""
 
     reactor: IReactorTime
     memory: Quota
@@ -50,7 +46,7 @@ def arguments(text: str, positional: str | None, **kinds: Callable[[str], object
     return found
 
 
-def make_store(text: str, house: House) -> tuple[str, IStore]:
+def make_store(text: str, house: IHouse) -> tuple[str, IStore]:
     """The store that ``text`` describes, and its name: ``NAME=PREFIX:...``, or what stands before the first colon.
 
     :raises ValueError: there is no such store, or it cannot be made so.

@@ -25,10 +25,10 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
-from beam.interfaces import ISink, IStore, IStoreMaker
+from beam.interfaces import IHouse, ISink, IStore, IStoreMaker
 from beam.policy import size
 from beam.quota import Quota
-from beam.store import House, arguments
+from beam.store import arguments
 from beam.store.memory import HISTORY, WINDOW, RingSpool
 from beam.store.spool import EMPTY, Reader, Spool
 
@@ -317,7 +317,7 @@ class DiskStore:
     keeps = True
 
     def __init__(
-        self, path: Path, house: House, quota: Quota, window: int, history: int, offload: Offload | None = None
+        self, path: Path, house: IHouse, quota: Quota, window: int, history: int, offload: Offload | None = None
     ) -> None:
         self._root = path
         self._house = house
@@ -405,7 +405,7 @@ class DiskStoreMaker:
 
     prefix = "disk"
 
-    def make(self, text: str, house: House) -> DiskStore:
+    def make(self, text: str, house: IHouse) -> DiskStore:
         options = arguments(text, "path", path=str, cap=size, window=size, history=size)
         path, cap = options.get("path") or house.disk_path, options.get("cap", house.disk_cap)
         window, history = options.get("window", WINDOW), options.get("history", HISTORY)

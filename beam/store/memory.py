@@ -10,10 +10,10 @@ from twisted.plugin import IPlugin
 from zope.interface import implementer
 
 from beam.errors import BeamError, Unavailable
-from beam.interfaces import IStore, IStoreMaker
+from beam.interfaces import IHouse, IStore, IStoreMaker
 from beam.policy import size
 from beam.quota import Quota
-from beam.store import House, arguments
+from beam.store import arguments
 from beam.store.spool import EMPTY, Reader, Spool
 from beam.window import Cursor, Window
 
@@ -160,7 +160,7 @@ class MemoryStoreMaker:
 
     prefix = "memory"
 
-    def make(self, text: str, house: House) -> MemoryStore:
+    def make(self, text: str, house: IHouse) -> MemoryStore:
         options = arguments(text, None, window=size, history=size, cap=size)
         window, history = options.get("window", WINDOW), options.get("history", HISTORY)
         assert isinstance(window, int) and isinstance(history, int)

@@ -12,7 +12,8 @@ from zope.interface import implementer
 
 from beam.broker import Broker
 from beam.errors import BeamError, Gone, NotFound, PreconditionFailed, RangeNotSatisfiable
-from beam.interfaces import IDelivery, IReceiver, ISink
+from beam.interfaces import ISink
+from beam.peers import IDelivery, IReceiver
 from beam.policy import capped_seconds
 from beam.producer import SpoolProducer
 from beam.transfer import Span, State, Transfer

@@ -8,13 +8,11 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IReactorTime
-from twisted.internet.protocol import Protocol as TwistedProtocol
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import RESPONSES, HTTPChannel
-from twisted.web.resource import IResource
-from twisted.web.server import Request, Site
+from twisted.web.server import Request
 from zope.interface import implementer
 
 from beam.errors import BadRequest, BeamError, RequestTimeout
@@ -24,7 +22,13 @@ from beam.web.transport import DirectConnection, has_left, underlying
 LINGER_BYTES = 1 << 20  # of a refused body that are read, so that the client reads the answer
 LINGER = 1.0  # seconds for which they are
 FLUSH = 30.0  # seconds for the last bytes of a closing connection to go out
-KEEP_IDLE = 60.0  # seconds between two requests of a connection
+
+
+class ChannelSite(Protocol):
+    """What a connection needs of its factory."""
+
+    channels: dict["Channel", None]
+    header_timeout: float
 
 
 class BodyEnd(Protocol):
@@ -225,7 +229,7 @@ class Channel(HTTPChannel):
     MAX_LENGTH = totalHeadersSize = 1 << 20  # ``beam.web.head`` has the limits
     maxHeaders = 1 << 20
     requestFactory = StreamingRequest
-    site: "BeamSite"
+    site: "ChannelSite"
 
     def __init__(self) -> None:
         super().__init__()
@@ -371,54 +375,3 @@ class Channel(HTTPChannel):
             self._closing.cancel()
             self._closing = None
         super().connectionLost(reason)
-
-
-class Crowded(TwistedProtocol):
-    """Answers one connection too many."""
-
-    def __init__(self, site: "BeamSite") -> None:
-        self.site = site
-
-    def connectionMade(self) -> None:
-        text = b"This server has as many connections as it can have; try again later.\n"
-        transport: Any = self.transport
-        transport.write(
-            b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\nRetry-After: 5\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(text) + text
-        )
-        self._closing = self.site.reactor.callLater(LINGER, transport.abortConnection)
-
-    def connectionLost(self, reason: Any = None) -> None:
-        if self._closing.active():
-            self._closing.cancel()
-
-
-class BeamSite(Site):
-    """The factory of connections.
-
-    :param header_timeout: seconds for a request head.
-    :param max_connections: above it a connection is answered with 503.
-    """
-
-    protocol = Channel  # type: ignore[assignment]  # Twisted's wraps one for HTTP/2, which we do not speak
-    requestFactory = StreamingRequest
-
-    def __init__(self, resource: IResource, reactor: IReactorTime, header_timeout: float, max_connections: int) -> None:
-        super().__init__(resource, timeout=KEEP_IDLE, reactor=reactor, parsePOSTFormSubmission=False)
-        self.header_timeout = header_timeout
-        self.max_connections = max_connections
-        self.channels: dict[Channel, None] = {}
-
-    def buildProtocol(self, addr: Any) -> Any:
-        if len(self.channels) >= self.max_connections:
-            return Crowded(self)
-        return super().buildProtocol(addr)
-
-    def startFactory(self) -> None:
-        """Twisted's would start a clock for the access log, which we do not write."""
-
-    def log(self, request: object) -> None:
-        """One line is written a transfer, by ``beam.log``, and none a request."""
-
-    def acceptableProtocols(self) -> list[bytes]:
-        return [b"http/1.1"]

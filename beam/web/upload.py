@@ -15,7 +15,7 @@ from zope.interface import implementer
 from beam.body import Body
 from beam.broker import Broker
 from beam.errors import BadRequest, BeamError
-from beam.interfaces import ISender
+from beam.peers import ISender
 from beam.policy import SendOptions, send_options
 from beam.transfer import Offer, Transfer
 from beam.web.answer import answer, refuse

@@ -1,0 +1,52 @@
+"""The seams between the broker and its peers: whoever sends, whoever receives, and one being served from the other.
+
+Neither need be a connection, nor speak HTTP.
+"""
+
+from zope.interface import Attribute, Interface
+
+from beam.errors import BeamError
+from beam.interfaces import IReader
+from beam.transfer import Span, Transfer
+
+
+class ISender(Interface):
+    """The broker's view of whoever sends."""
+
+    def transfer_ended(transfer: Transfer) -> None:
+        """The sender's part is over: its outcome is known, or its body is stored.  Called once, if it was admitted."""
+
+    def peer_gone() -> bool:
+        """Whether the peer can be seen to have left, although nothing is being read from it."""
+
+
+class IDelivery(Interface):
+    """One receiver being served from one transfer."""
+
+    transfer: Transfer = Attribute("what it is served from")
+    reader: IReader = Attribute("its cursor")
+    span: Span = Attribute("the part that it chose")
+
+    def done(delivered: bool) -> None:
+        """It is over: the receiver got its part whole, or not.  May be called again."""
+
+
+class IReceiver(Interface):
+    """The broker's view of whoever receives: it waits for a transfer, then is served from it."""
+
+    peer: str = Attribute("its address, for the log")
+
+    def choose(transfer: Transfer) -> Span:
+        """Which part of ``transfer`` it wants.
+
+        :raises BeamError: none of it; the receiver is refused with that error.
+        """
+
+    def serve(delivery: IDelivery) -> None:
+        """Drain the reader of ``delivery``, and say ``done``."""
+
+    def refuse(error: BeamError) -> None:
+        """There will be nothing.  Called at most once, and never after ``serve``."""
+
+    def cut(error: BeamError) -> None:
+        """Leave the delivery that runs: close the connection so that the part is not taken for the whole."""
