@@ -15,7 +15,7 @@ test: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 bench: $(VENV)/.developing
 	$(BIN)/python -m bench $(BENCH_ARGS)
@@ -33,8 +33,10 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
-	$(BIN)/pip install --quiet --upgrade --force-reinstall --no-deps .
+	rm -rf build *.egg-info
+	$(BIN)/pip install --quiet --force-reinstall --no-deps .
 	$(BIN)/pip install --quiet .
+	rm -rf build *.egg-info
 	touch $@
 
 $(VENV)/.developing: $(VENV)/.installed
