@@ -24,7 +24,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from beam.errors import BeamError, Gone, StoreFull, Unavailable
-from beam.interfaces import IReader, ISink, ISpool, IStore
+from beam.interfaces import IHouse, IReader, ISink, ISpool, IStore
 from beam.quota import Quota
 from beam.store import House
 
@@ -305,7 +305,7 @@ class StoreContract:
     capacity: int | None = None
     cap: int | None = None
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         """Your store, not started.
 
         :param house: the reactor that runs, and memory for rings.

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from beam.errors import BeamError
 from beam.web.request import StreamingRequest
@@ -19,7 +20,7 @@ def answer(
 ) -> None:
     """Write a whole response and end the request; the connection closes behind it if the body is still coming."""
     body = text.encode()
-    request.setResponseCode(status)
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if status not in (204, 304):
         request.setHeader("content-type", kind)
         request.setHeader("content-length", str(len(body)))

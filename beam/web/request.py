@@ -5,13 +5,14 @@ pins each of them, and says what it is for.
 """
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.http import RESPONSES, HTTPChannel
+from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 from zope.interface import implementer
 
@@ -313,7 +314,7 @@ class Channel(HTTPChannel):
         """Answer what is no request, and close."""
         text = error.sentence.encode() + b"\n"
         head = b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
-        reason = RESPONSES.get(error.status, b"Refused")
+        reason = HTTPStatus(error.status).phrase.encode()
         self.write(head % (error.status, reason, len(text)) + b"Connection: close\r\n\r\n" + text)
         self._discard()
         # What was sent behind the bad head would turn the close into a reset, which can destroy the answer.

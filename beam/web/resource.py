@@ -83,9 +83,6 @@ class Root(Resource):
     def _dispatch(self, request: StreamingRequest) -> None:
         if request.method not in METHODS:
             raise NotImplementedHere("This server does not know the method.")
-        if request.path == b"*":
-            self._options(request, ALLOWED)
-            return
         path = path_of(request.path)
         query = query_of(request.uri.partition(b"?")[2])
         if is_reserved(path):

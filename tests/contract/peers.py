@@ -4,6 +4,7 @@ Everything that is opened here is remembered, so that ``close_all`` can end it b
 known here.
 """
 
+import re
 import socket
 import ssl
 import struct
@@ -79,6 +80,18 @@ class Answer:
         return self.body.decode()
 
 
+def check_refusal(answer: Answer, status: int, *words: str) -> None:
+    """``answer`` refuses with ``status``: one plain sentence for people, which has ``words`` and tells no secrets."""
+    assert answer.status == status, answer
+    assert answer["content-type"] == "text/plain; charset=utf-8"
+    assert answer["content-length"] == str(len(answer.body))
+    assert re.fullmatch(r"[A-Z][^\n]{15,}[.?]\n", answer.text), answer
+    for secret in ("Traceback", "Error", "/tmp", "/work", "/root", ".py"):
+        assert secret not in answer.text
+    for word in words:
+        assert word in answer.text, answer
+
+
 class Peer:
     """One connection to the server."""
 
@@ -107,7 +120,7 @@ class Peer:
         if body:
             lines.append(f"Content-Length: {len(body)}")
         self._methods.append(method)
-        return self.send("\r\n".join([*lines, "", ""]).encode() + body)
+        return self.send("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape") + body)
 
     def get(self, target: str, *fields: str, version: str = "1.1") -> Self:
         """Send a GET."""

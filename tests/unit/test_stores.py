@@ -6,9 +6,9 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, execute
 
-from beam.interfaces import IStore
+from beam.interfaces import IHouse, IStore
 from beam.quota import Quota
-from beam.store import House, make_store
+from beam.store import make_store
 from beam.store.disk import DiskStore
 from beam.store.memory import MemoryStore
 from beam.testing import StoreContract
@@ -26,7 +26,7 @@ class TestMemory(StoreContract):
 
     capacity = 128 << 10
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return MemoryStore(house.memory, 64 << 10, 64 << 10)
 
 
@@ -35,7 +35,7 @@ class TestMemoryWithoutHistory(StoreContract):
 
     capacity = 64 << 10
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return MemoryStore(house.memory, 64 << 10, 0)
 
 
@@ -44,7 +44,7 @@ class TestMemoryThatGrows(StoreContract):
 
     capacity = 1 << 20
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return MemoryStore(house.memory, 512 << 10, 512 << 10)
 
 
@@ -53,7 +53,7 @@ class TestMemoryAsOperatorsWriteIt(StoreContract):
 
     capacity = 2 << 20  # an eighth of the memory
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return make_store("memory:window=4M:history=12M", house)[1]
 
 
@@ -62,7 +62,7 @@ class TestDisk(StoreContract):
 
     cap = 2 << 20
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return DiskStore(tmp_path / "data", house, Quota(2 << 20), 64 << 10, 64 << 10)
 
 
@@ -71,7 +71,7 @@ class TestDiskAsOperatorsWriteIt(StoreContract):
 
     cap = 4 << 20
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return make_store(f"disk:{tmp_path}/data:cap=4M", house)[1]
 
 
@@ -80,5 +80,5 @@ class TestDiskAtOnce(StoreContract):
 
     cap = 2 << 20
 
-    def make_store(self, house: House, tmp_path: Path) -> IStore:
+    def make_store(self, house: IHouse, tmp_path: Path) -> IStore:
         return DiskStore(tmp_path / "data", house, Quota(2 << 20), 64 << 10, 64 << 10, at_once)
