@@ -7,7 +7,7 @@ from zope.interface import implementer
 from beam.errors import BeamError, RangeNotSatisfiable
 from beam.interfaces import IReader, ISink
 
-WRITE = 256 << 10  # bytes a write
+WRITE = 112 << 10  # bytes a write; above 128K malloc would map and unmap each
 
 
 @implementer(IPushProducer, ISink)

@@ -19,6 +19,7 @@ from beam.web.transport import DirectConnection, is_tcp
 
 BULK = 4 << 20  # bytes without a stall after which the kernel gathers
 GATHER = 256 << 10  # bytes that it gathers
+CRLF = b"\r\n"
 STALL = 0.005  # seconds without a byte after which it stops to
 SENDS = 4  # sends in a turn, so that one receiver cannot keep the reactor
 
@@ -139,17 +140,26 @@ class DirectDownload:
     """Drains ``reader`` into the socket.
 
     :param limit: bytes to give at most, or ``None`` for all.
+    :param chunked: whether to frame what is sent (RFC 9112, 7.1); the last chunk is left to the request.
     :param ended: called with ``None`` after the last byte was handed to the system, or with the ``BeamError`` that cut
         the body short.
     """
 
     def __init__(
-        self, transport: DirectConnection, reader: IReader, limit: int | None, ended: Callable[[BeamError | None], None]
+        self,
+        transport: DirectConnection,
+        reader: IReader,
+        limit: int | None,
+        chunked: bool,
+        ended: Callable[[BeamError | None], None],
     ) -> None:
         self._transport = transport
         self._socket = transport.getHandle()
         self._reader = reader
         self._missing = limit
+        self._chunked = chunked
+        self._size_line = b""  # of the chunk being sent: what is left of it
+        self._owed = 0  # bytes of data that the chunk being sent still lacks
         self._ended = ended
         transport.writing = self
 
@@ -180,12 +190,9 @@ class DirectDownload:
                     transport.stopWriting()
                 return None
             try:
-                n = self._socket.send(view)
-            except (BlockingIOError, InterruptedError):
-                n = 0
+                n, full = self._send_chunk(view) if self._chunked else self._send(view)
             except OSError:
                 return CONNECTION_LOST
-            full = n < len(view)
             if self._missing is not None:
                 self._missing -= n
             self._reader.advance(n)
@@ -194,10 +201,38 @@ class DirectDownload:
             if self._missing == 0:
                 self.body_complete()
                 return None
-            if full:
+            if full or transport.has_pending():
                 break
         transport.startWriting()
         return None
+
+    def _send(self, view: memoryview) -> tuple[int, bool]:
+        """Bytes of ``view`` that the system took, and whether it takes no more for now."""
+        try:
+            n = self._socket.send(view)
+        except (BlockingIOError, InterruptedError):
+            n = 0
+        return n, n < len(view)
+
+    def _send_chunk(self, view: memoryview) -> tuple[int, bool]:
+        """The same, in chunks; what is left of a chunk's framing waits for the next turn."""
+        if not self._owed:
+            self._owed = len(view)
+            self._size_line = b"%x\r\n" % self._owed
+        view = view[: self._owed]
+        end = CRLF if len(view) == self._owed else b""
+        try:
+            sent = self._socket.sendmsg([self._size_line, view, end])
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        full = sent < len(self._size_line) + len(view) + len(end)
+        line = min(sent, len(self._size_line))
+        self._size_line = self._size_line[line:]
+        n = min(sent - line, len(view))
+        self._owed -= n
+        if end and not self._owed and sent - line - n < len(end):
+            self._transport.write(end[sent - line - n :])
+        return n, full
 
     def body_complete(self) -> None:
         if self._missing:

@@ -1,7 +1,7 @@
 """Receiving: a reader of a spool becomes a response.
 
-The way of a byte here: a direct end sends it from the spool's own memory, if the connection is a plain one and the
-length is known; else a ``SpoolProducer`` writes it to the request.  Both end in ``_ended``.
+The way of a byte here: a direct end sends it from the spool's own memory, if the connection is a plain one; else a
+``SpoolProducer`` writes it to the request.  Both end in ``_ended``.
 """
 
 from typing import Any
@@ -185,8 +185,8 @@ class Download:
         self._framed = stop is not None or request.clientproto == b"HTTP/1.1"
         request.write(b"")
         limit = stop - span.start if span.look and stop is not None else None
-        if request.direct is not None and stop is not None:
-            self._direct = DirectDownload(request.direct, delivery.reader, limit, self._ended)
+        if request.direct is not None and self._framed:
+            self._direct = DirectDownload(request.direct, delivery.reader, limit, stop is None, self._ended)
             self._direct.start()
         else:
             producer = SpoolProducer(delivery.reader, limit)

@@ -24,7 +24,7 @@ from beam.web.fields import announced_digests, digest_field, filename_in, is_con
 from beam.web.form import FilePart, FormDecoder, is_form
 from beam.web.request import StreamingRequest
 
-READ = 256 << 10  # bytes that one read of an upload brings at most
+READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
