@@ -32,7 +32,7 @@ class Body:
         self.received = 0
         self._announced = announced
         self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
-        self._withheld = 0
+        self._last = b""  # the byte that is withheld until the digests are right
         self._view = EMPTY
 
     def room(self) -> memoryview:
@@ -54,11 +54,12 @@ class Body:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
         for each in self._hashes.values():
             each.update(self._view[:n])
+        if self._announced and self.received == self.length and n:
+            n -= 1
+            self._last = bytes(self._view[n : n + 1])
         self._view = EMPTY
-        if self._announced and self.received == self.length:
-            self._withheld = min(1, n)
-        if n > self._withheld:
-            self.spool.commit(n - self._withheld)
+        if n:
+            self.spool.commit(n)
 
     def write(self, pieces: deque[bytes | memoryview]) -> None:
         """Copy of ``pieces`` what there is room for; the rest stays in them.
@@ -92,6 +93,7 @@ class Body:
         for name, value in self._announced.items():
             if digests[name] != value:
                 raise DigestMismatch(f"The {name} digest of what arrived is not the announced one; send it again.")
-        if self._withheld:
-            self.spool.commit(self._withheld)
+        if self._last:
+            self.spool.room()[:1] = self._last
+            self.spool.commit(1)
         return digests

@@ -48,12 +48,13 @@ class Deadlines:
         return self._heap[0][0] if self._heap else inf
 
     def sweep(self, now: float) -> None:
-        """Do all that is due at ``now``.  What an act sets for ``now`` again waits for the next sweep."""
+        """Do all that is due at ``now``.  What an act moves or takes out is not done; what it adds waits its turn."""
         due = []
-        while self.next() <= now:
-            deadline = heappop(self._heap)[2]
-            self._pending -= 1
-            deadline.at = inf
-            due.append(deadline)
-        for deadline in due:
-            deadline.act(now)
+        while self._heap and self._heap[0][0] <= now:
+            at, _, deadline = heappop(self._heap)
+            due.append((at, deadline))
+        for at, deadline in due:
+            if deadline.at == at:
+                self._pending -= 1
+                deadline.at = inf
+                deadline.act(now)

@@ -50,18 +50,20 @@ class SpoolProducer:
     def body_complete(self) -> None:
         if self._missing:
             self.body_failed(RangeNotSatisfiable("The file ended before the range did."))
-            return
-        self._end()
-        self._done.callback(None)
+        elif self._end():
+            self._done.callback(None)
 
     def body_failed(self, error: BeamError) -> None:
-        self._end()
-        self._done.errback(error)
+        if self._end():
+            self._done.errback(error)
 
-    def _end(self) -> None:
-        assert self._consumer is not None
+    def _end(self) -> bool:
+        """Leave the consumer; whether we had not: a part may be over long before the body is."""
         consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return False
         consumer.unregisterProducer()
+        return True
 
     def pauseProducing(self) -> None:
         self._paused = True

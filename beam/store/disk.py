@@ -29,7 +29,7 @@ from beam.interfaces import IHouse, ISink, IStore, IStoreMaker
 from beam.policy import size
 from beam.quota import Quota
 from beam.store import arguments
-from beam.store.memory import HISTORY, WINDOW, RingSpool
+from beam.store.memory import RingSpool, ring_sizes
 from beam.store.spool import EMPTY, Reader, Spool
 
 READ_STEP = 256 << 10  # bytes that one late receiver has read ahead
@@ -408,8 +408,8 @@ class DiskStoreMaker:
     def make(self, text: str, house: IHouse) -> DiskStore:
         options = arguments(text, "path", path=str, cap=size, window=size, history=size)
         path, cap = options.get("path") or house.disk_path, options.get("cap", house.disk_cap)
-        window, history = options.get("window", WINDOW), options.get("history", HISTORY)
-        assert isinstance(path, str) and isinstance(cap, int) and isinstance(window, int) and isinstance(history, int)
+        window, history = ring_sizes(options)
+        assert isinstance(path, str) and isinstance(cap, int)
         if not path:
             raise ValueError("a path is missing: write disk:PATH, such as disk:/var/lib/beam, or give --data-dir")
         return DiskStore(Path(path), house, Quota(cap), window, history)

@@ -4,7 +4,7 @@
 """
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -61,12 +61,12 @@ class RingSpool(Spool):
         window = self.window
         if window.head + STEP > window.capacity:
             self._grow()
-        capacity = window.capacity
-        if not window.room:
+        capacity, free = window.capacity, window.room
+        if free <= 0:
             self._paused = True  # a new reader may have taken away what there was
             return EMPTY
         start = window.head % capacity
-        return self._bytes[start : start + min(window.room, capacity - start, STEP)]
+        return self._bytes[start : start + min(free, capacity - start, STEP)]
 
     def _grow(self) -> None:
         """Add a step to the ring, if it has not wrapped yet and this transfer may have more of the memory."""
@@ -83,7 +83,7 @@ class RingSpool(Spool):
             self._grow()
         if window.slowest is None:
             return window.room > 0
-        enough = min(RESUME_AT, window.capacity // 2)
+        enough = max(1, min(RESUME_AT, window.lead // 2, window.capacity // 2))
         if self._length is not None:
             enough = min(enough, self._length - window.head)
         return window.room >= enough
@@ -93,8 +93,18 @@ class RingSpool(Spool):
         before = window.head
         window.commit(n)
         for reader in self._starved:
-            if reader.position > before and reader.cursor is not None:  # it passes over what it did not ask for
-                window.advance(reader.cursor, min(n, reader.position - before))
+            if reader.position > before:
+                self._pass_over(reader)
+
+    def _pass_over(self, reader: Reader) -> None:
+        """Move the cursor of a reader that did not ask for the bytes before its position."""
+        if reader.cursor is not None:
+            behind = min(reader.position, self.window.head) - reader.cursor.position
+            self.window.advance(reader.cursor, behind)
+
+    def greet(self, reader: Reader) -> None:
+        self._pass_over(reader)
+        super().greet(reader)
 
     def bytes_at(self, reader: Reader) -> memoryview:
         view = self.view(reader.position)
@@ -162,14 +172,28 @@ class MemoryStoreMaker:
 
     def make(self, text: str, house: IHouse) -> MemoryStore:
         options = arguments(text, None, window=size, history=size, cap=size)
-        window, history = options.get("window", WINDOW), options.get("history", HISTORY)
-        assert isinstance(window, int) and isinstance(history, int)
-        if window < SMALLEST_RING:
-            raise ValueError(f"window is at least {SMALLEST_RING >> 10}K")
+        window, history = ring_sizes(options)
         if "cap" in options:
-            cap = options["cap"]
-            assert isinstance(cap, int)
-            if cap < SMALLEST_RING:
-                raise ValueError(f"cap is at least {SMALLEST_RING >> 10}K")
-            house.memory.cap = cap
+            house.memory.cap = at_least_a_ring("cap", options["cap"])
         return MemoryStore(house.memory, window, history)
+
+
+def at_least_a_ring(name: str, value: object) -> int:
+    """``value`` in bytes.
+
+    :raises ValueError: it is smaller than the smallest ring.
+    """
+    assert isinstance(value, int)
+    if value < SMALLEST_RING:
+        raise ValueError(f"{name} is at least {SMALLEST_RING >> 10}K")
+    return value
+
+
+def ring_sizes(options: Mapping[str, object]) -> tuple[int, int]:
+    """The window and the history that a store's string asks for, in bytes.
+
+    :raises ValueError: the window is smaller than the smallest ring.
+    """
+    history = options.get("history", HISTORY)
+    assert isinstance(history, int)
+    return at_least_a_ring("window", options.get("window", WINDOW)), history

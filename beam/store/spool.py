@@ -156,6 +156,7 @@ class Spool:
             self.fail(reader, self.error)
         else:
             self.wake(reader)
+            self.resume()  # a sender that waited for a receiver goes on
 
     def starve(self, reader: Reader) -> None:
         """``reader`` found nothing: it is told when there is something."""

@@ -17,9 +17,10 @@ LONGEST_KEY = 512  # bytes
 LONGEST_NAME = 255  # bytes of a file name, the limit of most file systems
 UNKNOWN_LAST = (1 << 53) - 1  # the very large value of RFC 8673
 BIDIRECTIONAL = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
-RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.IGNORECASE)
+RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 DIGEST_MEMBER = re.compile(r"([a-z*][a-z0-9_\-.*]*)=:([A-Za-z0-9+/]*={0,2}):")  # RFC 8941: a byte sequence
+PARAMETER = re.compile(r"""\s*;\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))""")  # RFC 9110, 5.6.6
 GOOD_KEY = "a good key is, for example, /report-2026.pdf"
 
 
@@ -76,7 +77,7 @@ def safe_filename(name: str) -> str:
     name = "".join(character for character in name if not is_control(character)).strip()
     if name in (".", ".."):
         return ""
-    return name.encode()[:LONGEST_NAME].decode(errors="ignore")
+    return name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip()
 
 
 def attachment(filename: str) -> str:
@@ -89,16 +90,18 @@ def attachment(filename: str) -> str:
 
 def filename_in(disposition: str) -> str | None:
     """The file name that a ``Content-Disposition`` gives, ``filename*`` before ``filename``; not made safe yet."""
-    extended = re.search(r";\s*filename\*\s*=\s*([\w!#$&+^`{}~%-]+)'[^']*'([^\s;\"]+)", disposition, re.IGNORECASE)
-    if extended:
-        charset = "utf-8" if extended[1].lower() not in ("utf-8", "iso-8859-1") else extended[1]
-        return unquote_to_bytes(extended[2]).decode(charset, "replace")
-    quoted = re.search(r';\s*filename\s*=\s*"((?:[^"\\]|\\.)*)"', disposition, re.IGNORECASE)
-    if quoted:
+    found: dict[str, str] = {}
+    at = disposition.find(";")
+    while at >= 0 and (match := PARAMETER.match(disposition, at)):
+        name, quoted, bare = match.groups()
         # Only a quote and a backslash are escaped in practice; C:\x of old browsers is a path.
-        return re.sub(r'\\(["\\])', r"\1", quoted[1])
-    bare = re.search(r";\s*filename\s*=\s*([^\s;\"]+)", disposition, re.IGNORECASE)
-    return bare[1] if bare else None
+        value = bare if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted)
+        found.setdefault(name.lower(), value)
+        at = match.end()
+    charset, quote_mark, encoded = found.get("filename*", "").partition("'")
+    if quote_mark and charset.lower() in ("utf-8", "iso-8859-1"):
+        return unquote_to_bytes(encoded.partition("'")[2]).decode(charset, "replace")
+    return found.get("filename")
 
 
 def announced_digests(fields: list[str]) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ MOST_HEADERS = 500
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([^\x00-\x20\x7f]+) HTTP/([0-9])\.([0-9])")
-HEADER = re.compile(rb"(" + TOKEN + rb"):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*?)[ \t]*")
+HEADER = re.compile(rb"(" + TOKEN + rb"):([^\x00-\x08\x0a-\x1f\x7f]*)")
 BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
 NOT_ASCII = re.compile(rb"[\x80-\xff]")
@@ -61,7 +61,7 @@ def checked(head: bytes) -> bytes:
         field = HEADER.fullmatch(each)
         if not field:
             raise BadRequest("A header is malformed (folded, a space before the colon, or a control character).")
-        fields.setdefault(field[1].lower(), []).append(field[2])
+        fields.setdefault(field[1].lower(), []).append(field[2].strip(b" \t"))
     _check_framing(fields, minor)
     if method != b"CONNECT":
         target = ABSOLUTE.sub(b"", target, count=1) if not target.startswith((b"/", b"*")) else target

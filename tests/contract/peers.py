@@ -19,7 +19,7 @@ from typing import Generic, Self, TypeVar
 import h11
 from attrs import frozen
 
-PATIENCE = 8.0  # seconds for what must happen soon
+PATIENCE = 20.0  # seconds for what must happen soon
 A_WHILE = 0.15  # seconds for which what must not happen is watched
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -142,7 +142,7 @@ class Peer:
         try:
             return self.socket.recv(1 << 18)
         except ssl.SSLEOFError:
-            return b""
+            raise Cut("TLS ended without a close_notify") from None
 
     def _event(self) -> object:
         if self._parser is None:
@@ -235,7 +235,10 @@ class Peer:
         return False
 
     def everything(self) -> bytes:
-        """All that comes until the server closes, unparsed."""
+        """All that comes until the server closes, unparsed.
+
+        :raises Cut: a TLS connection has no orderly end.
+        """
         parts = []
         while data := self._receive():
             parts.append(data)
@@ -245,7 +248,7 @@ class Peer:
         """Whether the server closes the connection, without another byte, in time."""
         try:
             return not self._behind and not self._receive()
-        except ConnectionResetError:
+        except (ConnectionResetError, Cut):
             return True
 
     # Leaving.

@@ -153,6 +153,12 @@ class Server:
             self.process.wait()
             raise
 
+    def restart(self) -> None:
+        """End the process, and start another one that has nothing to do."""
+        self.kill()
+        self._check_log()
+        self.start()
+
     # What can be seen of it.
 
     def connect(self, ends: str = "tcp", receive_buffer: int | None = None) -> Peer:
@@ -176,7 +182,7 @@ class Server:
                 return Peer(plain)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(self.certificate.certificate)
-            return Peer(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+            return Peer(context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False))
         except BaseException:
             plain.close()
             raise

@@ -1,0 +1,450 @@
+"""Senders, receivers and a store for tests of the broker: no sockets, and everything that they are told is checked."""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from beam.broker import Broker
+from beam.errors import BeamError, Outcome, StoreFull
+from beam.interfaces import ISink, IStore
+from beam.peers import IDelivery, IReceiver, ISender
+from beam.policy import Policy, SendOptions
+from beam.quota import Quota
+from beam.store.memory import MemoryStore
+from beam.store.spool import EMPTY, Reader, Spool
+from beam.testing import some_bytes
+from beam.transfer import Offer, Span, State, Transfer
+
+WINDOW = HISTORY = 64
+POLICY = Policy(
+    put_ttl=10,
+    get_ttl=3,
+    get_wait=5,
+    put_wait=20,
+    resume_timeout=6,
+    idle_timeout=16,
+    min_rate=1,
+    max_waiting_per_key=50,
+)
+
+
+class KeptSpool(Spool):
+    """A whole body in memory."""
+
+    def __init__(self, store: "KeepingStore") -> None:
+        super().__init__()
+        self.store = store
+        self.bytes = bytearray()
+        self.place = bytearray()
+        self.full = False
+        self.deferred: Deferred[None] = Deferred()
+
+    @property
+    def head(self) -> int:  # type: ignore[override]
+        return len(self.bytes)
+
+    def room(self) -> memoryview:
+        if self.full:
+            self._paused = True
+            return EMPTY
+        self.place = bytearray(50)
+        return memoryview(self.place)
+
+    def take(self, n: int) -> None:
+        self.bytes += self.place[:n]
+        self.store.quota.take(n)
+
+    def bytes_at(self, reader: Reader) -> memoryview:
+        return memoryview(bytes(self.bytes[reader.position :]))
+
+    def secured(self) -> "Deferred[None]":
+        if self.store.at_once:
+            self.deferred.callback(None)
+        return self.deferred
+
+    def let_go(self) -> None:
+        self.store.quota.give(len(self.bytes))
+
+
+@implementer(IStore)
+class KeepingStore:
+    """A store that keeps.
+
+    :ivar at_once: whether a whole body is safe at once, or when a test fires its spool's ``deferred``.
+    """
+
+    keeps = True
+
+    def __init__(self) -> None:
+        self.quota = Quota(1 << 30)
+        self.at_once = True
+        self.log: list[str] = []
+
+    def start(self) -> None:
+        self.log.append("start")
+
+    def stop(self) -> None:
+        self.log.append("stop")
+
+    def create(self, length: int | None, failed: Callable[[BeamError], None]) -> KeptSpool:
+        return KeptSpool(self)
+
+    def usage(self) -> int:
+        return self.quota.used
+
+
+class Stage:
+    """A broker with a clock that stands still until it is told, a store that holds and one that keeps."""
+
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.clock = Clock()
+        self.memory = Quota(1 << 20)
+        self.keeping = KeepingStore()
+        self.broker = Broker(
+            self.clock, policy, {"memory": MemoryStore(self.memory, WINDOW, HISTORY), "disk": self.keeping}
+        )
+        self.policy = policy
+        self.ended: list[tuple[Transfer, float]] = []
+        self.broker.observers.append(lambda transfer, now: self.ended.append((transfer, now)))
+        self.senders: list[Sender] = []
+        self.receivers: list[Receiver] = []
+        self.broker.startService()
+
+    @property
+    def now(self) -> float:
+        """Seconds on the clock."""
+        return float(self.clock.seconds())
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, second by second."""
+        while seconds > 0:
+            self.stall(min(1.0, seconds))
+            seconds -= 1.0
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass all at once."""
+        self.clock.advance(seconds)
+        assert self.broker.deadlines.next() > self.now, "a deadline has passed and nothing happened"
+
+    def send(self, key: str = "k", n: int = 100, options: SendOptions | None = None, known: bool = True) -> "Sender":
+        """Admit a sender of ``n`` bytes.
+
+        :raises BeamError: it is refused.
+        """
+        return Sender(self, key, n, options or SendOptions(store="memory", wait=self.policy.put_wait), known)
+
+    def offer(self, key: str = "k", n: int = 100, options: SendOptions | None = None, known: bool = True) -> "Sender":
+        """Admit a sender that says at once what it sends."""
+        sender = self.send(key, n, options, known)
+        sender.offer()
+        return sender
+
+    def store(self, key: str = "k", n: int = 100, **more: float | None) -> "Sender":
+        """A body of ``n`` bytes that is kept."""
+        downloads, ttl = more.get("downloads"), more.get("ttl")
+        options = SendOptions(store="disk", downloads=None if downloads is None else int(downloads), ttl=ttl)
+        sender = self.offer(key, n, options)
+        sender.send()
+        sender.finish()
+        return sender
+
+    def receive(self, key: str = "k", span: Span | None = None, eager: bool = True, wait: float = 5) -> "Receiver":
+        """A receiver.
+
+        :raises BeamError: it is refused at once.
+        """
+        receiver = Receiver(self, key, span or Span(), eager)
+        self.receivers.append(receiver)
+        try:
+            self.broker.receive(key, receiver, wait)
+        except BeamError:
+            self.receivers.remove(receiver)
+            raise
+        return receiver
+
+    def outcomes(self) -> list[Outcome | None]:
+        """How the transfers ended, in order."""
+        return [transfer.outcome for transfer, _ in self.ended]
+
+    def deadlines(self) -> int:
+        """The deadlines that somebody still needs."""
+        broker = self.broker
+        needed = [each for life in broker._lives.values() for each in (life.timeout, life.watch)]
+        needed += [delivery.deadline for delivery in broker.deliveries]
+        needed += [waiting.deadline for waiting in broker._waits.values()]
+        return sum(each.at < float("inf") for each in needed)
+
+    def check(self) -> None:
+        """What holds at any time."""
+        broker, rendezvous = self.broker, self.broker.rendezvous
+        assert len(broker.deadlines) == self.deadlines(), "a deadline is pending that nobody needs"
+        calls = self.clock.getDelayedCalls()
+        assert len(calls) == (1 if len(broker.deadlines) else 0), "one timer serves all deadlines"
+        if calls:
+            assert calls[0].getTime() <= max(self.now, broker.deadlines.next()) + 1e-6, "the timer comes too late"
+        assert rendezvous.transfers.keys() == {sender.key for sender in self.senders if sender.lives}
+        assert set(broker._lives) == set(rendezvous.transfers.values())
+        waiting = [receiver for receiver in self.receivers if receiver.waiting]
+        assert rendezvous.waiters == len(waiting) == sum(map(len, rendezvous.waiting.values()))
+        assert set(broker._waits) == set(waiting)
+        assert len(broker.deliveries) == sum(receiver.delivery is not None for receiver in self.receivers)
+        for transfer in rendezvous.transfers.values():
+            self._check_patience(transfer)
+        for receiver, each in broker._waits.items():
+            assert isinstance(receiver, Receiver)
+            found = rendezvous.transfers.get(receiver.key)
+            if found is None:
+                assert each.deadline.at < float("inf"), "a receiver waits for ever"
+            elif found.offer is not None:
+                assert each.deadline.at == float("inf"), "a receiver gives up while its sender waits for it"
+        for sender in self.senders:
+            sender.check()
+        for receiver in self.receivers:
+            receiver.check()
+
+    def _check_patience(self, transfer: Transfer) -> None:
+        """Every state has a deadline, or a patience with somebody."""
+        never, life = float("inf"), self.broker._lives[transfer]
+        served = [each for each in self.broker.deliveries if each.transfer is transfer]
+        assert all(each.deadline.at < never for each in served)
+        assert transfer.receiving == sum(not each.span.look for each in served)
+        match transfer.state:
+            case State.WAITING | State.HELD | State.FORSAKEN | State.STRANDED:
+                assert life.timeout.at < never
+            case State.FLOWING | State.ENDING:
+                assert transfer.receiving > 0
+            case State.KEPT:
+                assert transfer.receiving > 0 or life.timeout.at < never
+        if transfer.state is not State.KEPT:
+            assert life.watch.at < never
+
+    def check_empty(self) -> None:
+        """Everything has ended: nothing is left of it."""
+        self.check()
+        broker = self.broker
+        assert not broker.rendezvous.transfers and not broker.rendezvous.waiting and not broker.deliveries
+        assert broker.rendezvous.waiters == 0
+        assert len(broker.deadlines) == 0
+        assert self.clock.getDelayedCalls() == []
+        assert self.memory.used == 0
+        assert self.keeping.usage() == 0
+        assert len(self.ended) == len(self.senders), "each transfer has one outcome"
+        assert broker.bytes_in == sum(len(sender.sent_bytes) for sender in self.senders)
+        assert broker.bytes_out == sum(len(receiver.got) for receiver in self.receivers)
+        assert all(sender.told == 1 for sender in self.senders), "each sender has one answer"
+        assert all(receiver.over for receiver in self.receivers)
+
+
+@implementer(ISender, IPushProducer)
+class Sender:
+    """Sends bytes that no other sends."""
+
+    def __init__(self, stage: Stage, key: str, n: int, options: SendOptions, known: bool) -> None:
+        self.stage = stage
+        self.key = key
+        self.data = some_bytes(n, seed=len(stage.senders) + 1)
+        self.sent = 0
+        self.gone = False
+        self.told = 0
+        self.whole = False
+        self.paused = False
+        self.then: Callable[[], object] = lambda: None  # what it does when it is told
+        self.transfer = stage.broker.send(key, options, n if known else None, self)
+        stage.senders.append(self)
+        self.known = known
+        self.transfer.spool.registerProducer(self, True)
+
+    @property
+    def lives(self) -> bool:
+        """Whether its transfer has not ended."""
+        return self.transfer.outcome is None
+
+    @property
+    def sent_bytes(self) -> bytes:
+        """What went into the spool."""
+        return self.data[: self.sent]
+
+    def offer(self) -> None:
+        """Say what comes."""
+        self.stage.broker.offer(self.transfer, Offer(length=len(self.data) if self.known else None))
+
+    def send(self, most: int = 1 << 30) -> int:
+        """Send on, if the spool lets us; how many bytes."""
+        before = self.sent
+        while self.lives and not self.paused and self.sent < len(self.data) and self.sent - before < most:
+            view = self.transfer.spool.room()
+            if not view:
+                break
+            n = min(len(view), len(self.data) - self.sent, most - (self.sent - before))
+            view[:n] = self.data[self.sent : self.sent + n]
+            self.sent += n
+            self.transfer.spool.commit(n)
+        return self.sent - before
+
+    def finish(self) -> None:
+        """That was all."""
+        assert self.sent == len(self.data)
+        self.whole = True
+        self.stage.broker.whole(self.transfer, {})
+
+    def leave(self) -> None:
+        """The connection breaks."""
+        self.gone = True
+        self.stage.broker.lost(self.transfer)
+
+    def fill_disk(self) -> None:
+        """The store cannot go on."""
+        self.stage.broker.fail(self.transfer, StoreFull("full"))
+
+    def transfer_ended(self, transfer: Transfer) -> None:
+        assert transfer is self.transfer
+        self.told += 1
+        assert self.told == 1, "a sender has one answer"
+        if transfer.keeps and transfer.outcome is None:
+            assert self.whole and transfer.state is State.KEPT
+        else:
+            assert transfer.outcome is not None
+            assert (transfer.error is None) == (transfer.outcome in (Outcome.DELIVERED, Outcome.STORED))
+            assert self.key not in self.stage.broker.rendezvous.transfers, "the key is free before anybody is told"
+        self.then()
+
+    def peer_gone(self) -> bool:
+        assert self.lives, "nobody asks for a sender whose transfer has ended"
+        return self.gone
+
+    def pauseProducing(self) -> None:
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        self.paused = False
+
+    def stopProducing(self) -> None:
+        self.paused = True
+
+    def check(self) -> None:
+        """What holds at any time."""
+        spool = self.transfer.spool
+        if self.lives:
+            assert spool.head == self.sent
+            if not self.transfer.keeps:
+                assert spool.head - spool.base <= WINDOW + HISTORY
+
+
+@implementer(IReceiver, ISink)
+class Receiver:
+    """Takes what it is given: at once if ``eager``, else when ``take`` is called."""
+
+    def __init__(self, stage: Stage, key: str, span: Span, eager: bool) -> None:
+        self.stage = stage
+        self.key = key
+        self.span = span
+        self.eager = eager
+        self.peer = f"receiver-{len(stage.receivers)}"
+        self.waiting = True
+        self.delivery: IDelivery | None = None
+        self.got = bytearray()
+        self.delivered: bool | None = None
+        self.refused: BeamError | None = None
+        self.was_cut: BeamError | None = None
+        self.error: BeamError | None = None
+        self.choice: BeamError | None = None  # what it raises when it is to choose
+        self.sender: Sender | None = None
+        self.then: Callable[[], object] = lambda: None  # what it does when it is over
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        return not self.waiting and self.delivery is None
+
+    def choose(self, transfer: Transfer) -> Span:
+        assert not self.over
+        if self.choice is not None:
+            raise self.choice
+        return self.span
+
+    def serve(self, delivery: IDelivery) -> None:
+        assert self.delivery is None and self.delivered is None and self.refused is None
+        assert delivery.transfer.offer is not None, "nobody is served before it is known what"
+        self.waiting = False
+        self.delivery = delivery
+        (self.sender,) = [each for each in self.stage.senders if each.transfer is delivery.transfer]
+        assert self.sender.key == self.key
+        if self.span.stop == self.span.start:
+            self._done(True)
+        else:
+            delivery.reader.attach(self)
+
+    def refuse(self, error: BeamError) -> None:
+        assert self.refused is None and self.delivery is None and self.delivered is None
+        assert isinstance(error, BeamError)
+        self.waiting = False
+        self.refused = error
+        self.then()
+
+    def cut(self, error: BeamError) -> None:
+        assert self.delivery is not None, "only one that is served can be cut"
+        self.was_cut = error
+        self._done(False)
+
+    def _done(self, whole: bool) -> None:
+        delivery, self.delivery = self.delivery, None
+        assert delivery is not None
+        self.delivered = whole
+        delivery.done(whole)
+        delivery.done(whole)  # may be said again
+        self.then()
+
+    def take(self, most: int = 1 << 30) -> int:
+        """Take what is there; how many bytes."""
+        taken = 0
+        while self.delivery is not None and taken < most:
+            assert self.sender is not None
+            view = self.delivery.reader.peek()
+            if self.span.look and self.span.stop is not None:
+                view = view[: self.span.stop - self.span.start - len(self.got)]
+            if not view:
+                break
+            piece = bytes(view[: most - taken])
+            at = self.span.start + len(self.got)
+            assert piece == self.sender.data[at : at + len(piece)], "these are another sender's bytes"
+            self.got += piece
+            taken += len(piece)
+            self.delivery.reader.advance(len(piece))
+            if self.span.look and self.delivery is not None and self.span.start + len(self.got) == self.span.stop:
+                self._done(True)
+        return taken
+
+    def leave(self) -> None:
+        """The connection breaks."""
+        if self.waiting:
+            self.waiting = False
+            self.stage.broker.leave(self.key, self)
+        elif self.delivery is not None:
+            self._done(False)
+
+    def bytes_available(self) -> None:
+        assert self.delivery is not None
+        if self.eager:
+            self.take()
+
+    def body_complete(self) -> None:
+        assert self.delivery is not None and self.sender is not None
+        assert self.sender.whole, "a clean end, and the body is not whole"
+        assert bytes(self.got) == self.sender.data[self.span.start :]
+        self._done(not self.span.look)
+
+    def body_failed(self, error: BeamError) -> None:
+        assert self.delivery is not None
+        self.error = error
+        self._done(False)
+
+    def check(self) -> None:
+        """What holds at any time."""
+        if self.delivery is not None:
+            spool, position = self.delivery.transfer.spool, self.delivery.reader.position
+            assert position == self.span.start + len(self.got)
+            if not self.span.look and self.delivery.transfer.outcome is None:
+                assert spool.base <= position, "bytes that a receiver waits for were overwritten"

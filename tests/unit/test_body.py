@@ -1,0 +1,213 @@
+"""The sender's body on its way into a spool: length, limit, digests."""
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam.body import Body
+from beam.errors import BadRequest, DigestMismatch, TooLarge
+from beam.interfaces import ISpool
+from beam.quota import Quota
+from beam.store.memory import RingSpool
+
+
+class StrictSpool:
+    """A spool that does no more than ``ISpool`` promises: a view is worth nothing after the next call.
+
+    :param sizes: how much room there is at each call, again and again; 0 is none.
+    """
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes = sizes
+        self.calls = 0
+        self.taken = bytearray()
+        self.view = bytearray()
+
+    @property
+    def head(self) -> int:
+        return len(self.taken)
+
+    def room(self) -> memoryview:
+        self.view = bytearray(b"?" * self.sizes[self.calls % len(self.sizes)])
+        self.calls += 1
+        return memoryview(self.view)
+
+    def commit(self, n: int) -> None:
+        assert 0 < n <= len(self.view), "more was committed than there was room for in the last view"
+        self.taken += self.view[:n]
+        self.view = bytearray()
+
+
+def a_body(
+    spool: StrictSpool,
+    length: int | None = None,
+    limit: int | None = None,
+    announced: Mapping[str, bytes] | None = None,
+    asked: str | None = None,
+) -> Body:
+    """A body into ``spool``."""
+    return Body(cast(ISpool, spool), length, limit, announced or {}, asked)
+
+
+def pour(body: Body, data: bytes, cuts: list[int]) -> None:
+    """Write ``data``, cut into pieces, with as many calls as it takes."""
+    pieces: deque[bytes | memoryview] = deque()
+    at = 0
+    for cut in [*sorted(cut % (len(data) + 1) for cut in cuts), len(data)]:
+        if cut > at:
+            pieces.append(data[at:cut])
+            at = cut
+            if cut % 2:
+                body.write(pieces)
+    for _ in range(10 * len(data) + 10):
+        body.write(pieces)
+    assert not pieces
+
+
+def sha(name: str, data: bytes) -> bytes:
+    """A digest as RFC 9530 names it."""
+    return hashlib.new(name.replace("-", ""), data).digest()
+
+
+@given(
+    data=st.binary(max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(0, 20), min_size=1, max_size=5).filter(any),
+    known=st.booleans(),
+    algorithm=st.sampled_from([None, "sha-256", "sha-512"]),
+    limited=st.booleans(),
+)
+def test_what_is_written_goes_into_the_spool(
+    data: bytes, cuts: list[int], sizes: list[int], known: bool, algorithm: str | None, limited: bool
+) -> None:
+    """In any pieces, with any room: the same bytes, and the digest that was asked for."""
+    spool = StrictSpool(sizes)
+    body = a_body(spool, len(data) if known else None, len(data) if limited else None, asked=algorithm)
+    pour(body, data, cuts)
+    assert bytes(spool.taken) == data
+    assert body.received == len(data)
+    assert body.end() == ({algorithm: sha(algorithm, data)} if algorithm else {})
+
+
+@given(
+    data=st.binary(max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    known=st.booleans(),
+    asked=st.sampled_from([None, "sha-256", "sha-512"]),
+)
+def test_an_announced_digest_that_is_right(
+    data: bytes, cuts: list[int], sizes: list[int], known: bool, asked: str | None
+) -> None:
+    """Everything is there in the end; the last byte of a known length not before that."""
+    spool = StrictSpool(sizes)
+    announced = {"sha-256": sha("sha-256", data)}
+    body = a_body(spool, len(data) if known else None, announced=announced, asked=asked)
+    pour(body, data, cuts)
+    assert bytes(spool.taken) == (data[:-1] if known else data), "the last byte is withheld"
+    digests = body.end()
+    assert bytes(spool.taken) == data
+    assert digests == {name: sha(name, data) for name in {"sha-256", *([asked] if asked else [])}}
+
+
+@given(data=st.binary(min_size=1, max_size=60), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_an_announced_digest_that_is_wrong(data: bytes, sizes: list[int]) -> None:
+    """No receiver has seen the last byte, so that none can take it for whole."""
+    spool = StrictSpool(sizes)
+    body = a_body(spool, len(data), announced={"sha-512": sha("sha-512", data + b"!")})
+    pour(body, data, [])
+    with pytest.raises(DigestMismatch, match="sha-512"):
+        body.end()
+    assert bytes(spool.taken) == data[:-1]
+
+
+def test_a_wrong_digest_of_unknown_length() -> None:
+    """The end is what is withheld then; ``end`` refuses before anybody is told of it."""
+    spool = StrictSpool([100])
+    body = a_body(spool, None, announced={"sha-256": sha("sha-256", b"abd")})
+    pour(body, b"abc", [])
+    with pytest.raises(DigestMismatch):
+        body.end()
+
+
+def test_a_wrong_digest_of_an_empty_body() -> None:
+    """An empty body has a digest too."""
+    body = a_body(StrictSpool([1]), 0, announced={"sha-256": sha("sha-256", b"x")})
+    with pytest.raises(DigestMismatch):
+        body.end()
+
+
+@pytest.mark.parametrize("size", [1, 2, 1000, 300_000, 1_200_000])
+def test_the_withheld_byte_in_a_ring(size: int) -> None:
+    """Withheld, then there, in the store that holds."""
+    data = bytes(i % 251 for i in range(size))
+    spool = RingSpool(Quota(64 << 20), size, 4 << 20, 12 << 20)
+    body = Body(spool, size, None, {"sha-256": sha("sha-256", data)}, None)
+    pour(body, data[: size // 3], [])
+    pieces: deque[bytes | memoryview] = deque([data[size // 3 :]])
+    body.write(pieces)
+    assert not pieces
+    assert spool.head == size - 1
+    reader = spool.open(size - 1, False)
+    assert not reader.peek()
+    body.end()
+    assert bytes(reader.peek()) == data[-1:]
+    reader.close()
+
+
+@pytest.mark.parametrize("missing", [1, 2, 5])
+def test_a_body_that_is_shorter_than_announced(missing: int) -> None:
+    """The sentence has both numbers."""
+    body = a_body(StrictSpool([100]), 5)
+    pour(body, b"abcde"[: 5 - missing], [])
+    with pytest.raises(BadRequest, match=f"has {5 - missing} bytes where 5 were announced"):
+        body.end()
+
+
+def test_no_more_room_than_is_missing() -> None:
+    """What follows the body on its connection is not the body's."""
+    body = a_body(StrictSpool([100]), 5)
+    assert len(body.room()) == 5
+    pour(body, b"abc", [])
+    assert len(body.room()) == 2
+    pour(body, b"de", [])
+    assert len(body.room()) == 0
+
+
+def test_no_room() -> None:
+    """A sender that has to wait keeps its bytes."""
+    spool = StrictSpool([0, 2, 0])
+    body = a_body(spool)
+    pieces: deque[bytes | memoryview] = deque([b"abcd"])
+    body.write(pieces)
+    assert (bytes(spool.taken), [bytes(piece) for piece in pieces]) == (b"", [b"abcd"])
+    body.write(pieces)
+    assert (bytes(spool.taken), [bytes(piece) for piece in pieces]) == (b"ab", [b"cd"])
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_a_body_that_is_too_large(step: int) -> None:
+    """413 with the first byte above the limit; not one of them reaches the spool."""
+    spool = StrictSpool([step])
+    body = a_body(spool, None, 7)
+    pour(body, b"1234567", [])
+    assert body.end() == {}
+    with pytest.raises(TooLarge, match="7 bytes"):
+        body.write(deque([b"8"]))
+    assert bytes(spool.taken) == b"1234567"
+
+
+@given(data=st.binary(min_size=8, max_size=40), step=st.integers(1, 50))
+def test_never_more_than_the_limit(data: bytes, step: int) -> None:
+    """However the bytes come, the spool has at most as many as the operator allows."""
+    spool = StrictSpool([step])
+    body = a_body(spool, None, 7)
+    with pytest.raises(TooLarge):
+        pour(body, data, [])
+    assert len(spool.taken) <= 7
+    assert data.startswith(bytes(spool.taken))

@@ -1,0 +1,252 @@
+"""Senders, receivers, stores and time in any order: everything ends, once, and nothing is left of it."""
+
+from contextlib import suppress
+from typing import cast
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from twisted.internet.defer import Deferred
+from unit.actors import POLICY, KeptSpool, Receiver, Sender, Stage
+
+from beam.errors import BeamError, Outcome, PreconditionFailed
+from beam.policy import SendOptions
+from beam.transfer import NOBODY_CAME, Span, Transfer
+
+KEYS = st.sampled_from(["a", "b"])
+SPANS = st.one_of(
+    st.just(Span()),
+    st.just(Span()),
+    st.just(Span()),
+    st.builds(Span, start=st.integers(1, 400)),
+    st.builds(lambda start, n: Span(start, start + n, look=True), st.integers(0, 300), st.integers(0, 50)),
+)
+SIZES = st.sampled_from([0, 1, 30, 100, 400])
+STEPS = st.sampled_from([1, 20, 100, 1000])
+MOSTLY = st.sampled_from([True, True, True, False])
+PICK = st.integers(0, 9)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Whatever peers do, and whenever they do it."""
+
+    @initialize(at_once=st.booleans())
+    def begin(self, at_once: bool) -> None:
+        self.stage = Stage()
+        self.stage.keeping.at_once = at_once
+        self.stage.broker.observers.append(self.ended)
+        self.last_byte: dict[Transfer, float] = {}
+        self.reason = ""
+
+    def living(self) -> list[Sender]:
+        """The senders whose transfers have not ended."""
+        return [sender for sender in self.stage.senders if sender.lives]
+
+    def listening(self) -> list[Receiver]:
+        """The receivers that wait or are served."""
+        return [receiver for receiver in self.stage.receivers if not receiver.over]
+
+    def ended(self, transfer: Transfer, now: float) -> None:
+        """Whether there was a reason for it to end so."""
+        (sender,) = [each for each in self.stage.senders if each.transfer is transfer]
+        match transfer.outcome:
+            case Outcome.DELIVERED:
+                assert sender.whole and transfer.deliveries > 0 and transfer.receiving == 0 and not transfer.keeps
+            case Outcome.STORED:
+                assert sender.whole and transfer.keeps and transfer.whole_at is not None
+                spent = transfer.options.downloads is not None and transfer.deliveries >= transfer.options.downloads
+                assert spent or (not transfer.receiving and now >= transfer.due(POLICY))
+            case Outcome.EXPIRED:
+                assert transfer.state in NOBODY_CAME and now >= transfer.started + transfer.options.wait
+                assert transfer.deliveries == transfer.left == 0
+            case Outcome.SENDER_LOST:
+                assert sender.gone
+            case Outcome.SENDER_IDLE:
+                # A body that is whole and not yet safe waits for the disk, which may stand still for as long.
+                assert transfer.whole_at is None and now >= self.last_byte[transfer] + POLICY.idle_timeout
+            case Outcome.RECEIVER_LOST:
+                assert transfer.left_at is not None and now >= transfer.left_at + POLICY.resume_timeout
+                assert not transfer.deliveries and transfer.receiving == 0
+            case Outcome.STORE_FULL:
+                assert self.reason == "full"
+            case Outcome.CANCELLED:
+                assert self.reason == "stop"
+            case _:
+                raise AssertionError(f"{transfer.outcome} has no reason here")
+
+    def admit(self, key: str, n: int, options: SendOptions, known: bool, offers: bool, again: bool) -> Sender | None:
+        """A sender, if it is admitted; one that begins ``again`` sends the next body as soon as it has its answer."""
+        taken = key in self.stage.broker.rendezvous.transfers
+        try:
+            sender = self.stage.send(key, n, options, known)
+        except BeamError as error:
+            assert (error.status == 409) == taken or self.stage.broker.drained is not None
+            return None
+        assert not taken
+        self.last_byte[sender.transfer] = self.stage.now
+        if again:
+            sender.then = lambda: self.admit(key, n, options, known, offers, False)
+        if offers:
+            sender.offer()
+        return sender
+
+    @rule(
+        key=KEYS,
+        n=SIZES,
+        readers=st.sampled_from([1, 1, 2]),
+        wait=st.integers(1, 20),
+        known=st.booleans(),
+        offers=MOSTLY,
+        again=st.booleans(),
+    )
+    def send(self, key: str, n: int, readers: int, wait: int, known: bool, offers: bool, again: bool) -> None:
+        self.admit(key, n, SendOptions("memory", readers=readers, wait=wait), known, offers, again)
+
+    @rule(
+        key=KEYS,
+        n=SIZES,
+        downloads=st.sampled_from([None, 1, 2]),
+        ttl=st.sampled_from([None, None, 0, 1, 7]),
+        offers=MOSTLY,
+        again=st.booleans(),
+    )
+    def store(self, key: str, n: int, downloads: int | None, ttl: int | None, offers: bool, again: bool) -> None:
+        self.admit(key, n, SendOptions("disk", downloads=downloads, ttl=ttl), True, offers, again)
+
+    @precondition(lambda self: self.living())
+    @rule(pick=PICK)
+    def offer(self, pick: int) -> None:
+        sender = self.living()[pick % len(self.living())]
+        if sender.transfer.offer is None:
+            sender.offer()
+
+    def send_on(self, sender: Sender, n: int) -> None:
+        """Send if it can, and remember when it did."""
+        if not sender.gone and not sender.whole and sender.send(n):
+            self.last_byte[sender.transfer] = self.stage.now
+
+    @precondition(lambda self: self.living())
+    @rule(pick=PICK, n=STEPS)
+    def more(self, pick: int, n: int) -> None:
+        self.send_on(self.living()[pick % len(self.living())], n)
+
+    @precondition(lambda self: self.living())
+    @rule(pick=PICK)
+    def finish(self, pick: int) -> None:
+        """Send the rest, and say that it was all, if all could be sent; the disk has it later, at the next call."""
+        sender = self.living()[pick % len(self.living())]
+        if sender.whole and sender.transfer.keeps:
+            deferred = cast(KeptSpool, sender.transfer.spool).deferred
+            if not deferred.called:
+                deferred.callback(None)
+        if sender.gone or sender.whole:
+            return
+        if sender.transfer.offer is None:
+            sender.offer()
+        self.send_on(sender, 1000)
+        if sender.lives and sender.sent == len(sender.data):
+            sender.finish()
+
+    @precondition(lambda self: self.living())
+    @rule(pick=PICK, accident=st.sampled_from(["leaves", "is cut off", "store full"]))
+    def lose_sender(self, pick: int, accident: str) -> None:
+        sender = self.living()[pick % len(self.living())]
+        if accident == "store full":
+            self.reason = "full"
+            sender.fill_disk()
+            self.reason = ""
+        elif sender.told:
+            return
+        elif accident == "leaves":
+            sender.leave()
+        else:
+            sender.gone = True
+
+    @rule(
+        key=KEYS,
+        span=SPANS,
+        eager=MOSTLY,
+        wait=st.integers(0, 10),
+        picky=st.sampled_from([False] * 9 + [True]),
+        again=st.booleans(),
+    )
+    def receive(self, key: str, span: Span, eager: bool, wait: int, picky: bool, again: bool) -> None:
+        receiver = Receiver(self.stage, key, span, eager)
+        if picky:
+            receiver.choice = PreconditionFailed("another file")
+        if again:
+            receiver.then = lambda: self.receive_again(key, span, eager)
+        self.stage.receivers.append(receiver)
+        try:
+            self.stage.broker.receive(key, receiver, wait)
+        except BeamError:
+            assert receiver.delivery is None and receiver.refused is None
+            self.stage.receivers.remove(receiver)
+
+    def receive_again(self, key: str, span: Span, eager: bool) -> None:
+        """The next request of the same connection."""
+        with suppress(BeamError):
+            self.stage.receive(key, span, eager)
+
+    @precondition(lambda self: self.listening())
+    @rule(pick=PICK, n=STEPS)
+    def take(self, pick: int, n: int) -> None:
+        self.listening()[pick % len(self.listening())].take(n)
+
+    @precondition(lambda self: self.listening())
+    @rule(pick=PICK)
+    def lose_receiver(self, pick: int) -> None:
+        self.listening()[pick % len(self.listening())].leave()
+
+    @rule(seconds=st.sampled_from([0.5, 0.5, 1.0, 1.0, 2.0, 3.0, 6.0, 20.0]), at_once=st.booleans())
+    def wait(self, seconds: float, at_once: bool) -> None:
+        """Time passes: second by second, or all at once, as after a stall."""
+        if at_once:
+            self.stage.stall(seconds)
+        else:
+            self.stage.wait(seconds)
+
+    @precondition(lambda self: self.stage.broker.drained is None and len(self.stage.senders) > 3)
+    @rule()
+    def drain(self) -> None:
+        self.reason = "stop"
+        drained: list[None] = []
+        self.stage.broker.drain().addCallback(drained.append)
+        self.reason = ""
+        assert bool(drained) == (not self.stage.broker.rendezvous.transfers and not self.stage.broker.deliveries)
+
+    @precondition(lambda self: self.stage.broker.drained is not None)
+    @rule()
+    def cut(self) -> None:
+        self.reason = "stop"
+        self.stage.broker.cut()
+        self.reason = ""
+        assert not self.stage.broker.rendezvous.transfers
+        assert not self.stage.broker.deliveries
+
+    @invariant()
+    def holds(self) -> None:
+        self.stage.check()
+
+    def teardown(self) -> None:
+        """Nobody does anything any more, and everything ends by itself."""
+        if not hasattr(self, "stage"):
+            return
+        for sender in self.stage.senders:
+            sender.then = lambda: None
+        for receiver in self.stage.receivers:
+            receiver.then = lambda: None
+        for _ in range(300):
+            if not self.stage.clock.getDelayedCalls():
+                break
+            self.stage.wait(1.0)
+            self.stage.check()
+        self.stage.check_empty()
+        drained: Deferred[None] = self.stage.broker.drain()
+        assert drained.called
+
+
+BrokerMachine.TestCase.settings = settings(
+    deadline=None, max_examples=300, stateful_step_count=40, report_multiple_bugs=False
+)
+TestBroker = BrokerMachine.TestCase
