@@ -229,7 +229,7 @@ class Broker(Service):
         transfer = self.rendezvous.transfers.get(key)
         if transfer is not None and transfer.offer is not None and not self._gathers(transfer):
             span = receiver.choose(transfer)
-            self._serve(transfer, receiver, span)
+            receiver.serve(self._join(transfer, receiver, span))
             return
         if self.drained is not None:
             raise Unavailable(DRAINING)
@@ -260,32 +260,40 @@ class Broker(Service):
         return transfer.state in NOBODY_CAME and transfer.options.readers > 1
 
     def _invite(self, transfer: Transfer) -> None:
-        """Serve those who wait for ``transfer``, if they are enough; looks are served in any case."""
+        """Serve those who wait for ``transfer``, if they are enough; looks are served in any case.
+
+        Whoever is answered here may ask again at once: all are taken out of the waiting ones first.
+        """
         chosen: list[tuple[IReceiver, Span]] = []
+        looks: list[tuple[IReceiver, Span]] = []
+        refused: list[tuple[IReceiver, BeamError]] = []
         for receiver in list(self.rendezvous.waiting.get(transfer.key, ())):
             self.at(self._waits[receiver].deadline, inf)  # from now on it waits as long as the sender does
             try:
                 span = receiver.choose(transfer)
+                (looks if span.look else chosen).append((receiver, span))
             except BeamError as error:
-                self.leave(transfer.key, receiver)
-                receiver.refuse(error)
-                continue
-            if span.look:
-                self._admit(transfer, receiver, span)
-            else:
-                chosen.append((receiver, span))
-        if transfer.state not in NOBODY_CAME or len(chosen) >= transfer.options.readers:
-            for receiver, span in chosen:
-                self._admit(transfer, receiver, span)
+                refused.append((receiver, error))
+        if transfer.state in NOBODY_CAME and len(chosen) < transfer.options.readers:
+            chosen = []
+        for receiver, _ in (*chosen, *looks, *refused):
+            self.leave(transfer.key, receiver)
+        deliveries = []
+        for receiver, span in (*chosen, *looks):
+            try:
+                deliveries.append(self._join(transfer, receiver, span))
+            except BeamError as error:
+                refused.append((receiver, error))
+        for delivery in deliveries:
+            delivery.receiver.serve(delivery)
+        for receiver, reason in refused:
+            receiver.refuse(reason)
 
-    def _admit(self, transfer: Transfer, receiver: IReceiver, span: Span) -> None:
-        self.leave(transfer.key, receiver)
-        try:
-            self._serve(transfer, receiver, span)
-        except BeamError as error:
-            receiver.refuse(error)
+    def _join(self, transfer: Transfer, receiver: IReceiver, span: Span) -> Delivery:
+        """Give ``receiver`` a reader.
 
-    def _serve(self, transfer: Transfer, receiver: IReceiver, span: Span) -> None:
+        :raises Gone: the bytes that it wants are no longer there.
+        """
         reader = transfer.spool.open(span.start, not span.look)
         delivery = Delivery(self, transfer, receiver, reader, span)
         self.deliveries[delivery] = None
@@ -296,7 +304,7 @@ class Broker(Service):
             if span.start and transfer.left:
                 transfer.left -= 1  # it is back
             self._happened(transfer, Event.JOINED)
-        receiver.serve(delivery)
+        return delivery
 
     def delivered(self, delivery: Delivery, whole: bool) -> None:
         """A receiver is done with its part."""
@@ -352,6 +360,9 @@ class Broker(Service):
         self.at(life.timeout, inf)
         self.at(life.watch, inf)
         self.rendezvous.end(transfer, now)
+        for receiver in self.rendezvous.waiting.get(transfer.key, ()):
+            waiting = self._waits[receiver]
+            self.at(waiting.deadline, now + waiting.wait)
         self.bytes_in += transfer.spool.head
         self.bytes_out += transfer.bytes_out
         if transfer.error is None:
@@ -360,9 +371,6 @@ class Broker(Service):
             transfer.spool.abort(transfer.error)
         if not (transfer.keeps and transfer.whole_at is not None):
             life.sender.transfer_ended(transfer)
-        for receiver in self.rendezvous.waiting.get(transfer.key, ()):
-            waiting = self._waits[receiver]
-            self.at(waiting.deadline, now + waiting.wait)
         for observer in self.observers:
             observer(transfer, now)
         self._look_whether_drained()

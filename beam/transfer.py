@@ -180,8 +180,8 @@ class Transfer:
             return inf
         if self.options.ttl is not None:
             end = self.whole_at + self.options.ttl
-        elif self.served_at is not None and self.served_at >= self.whole_at:
-            end = self.served_at + policy.get_ttl
+        elif self.served_at is not None:
+            end = max(self.served_at, self.whole_at) + policy.get_ttl
         else:
             end = self.whole_at + policy.put_ttl
         return max(end, back) if self.left else end

@@ -42,7 +42,7 @@ class DirectConnection(tcp.Connection):
 
     :ivar reading: the end that reads in place of Twisted, if any.
     :ivar writing: the end that writes in place of Twisted, if any.
-    :ivar settled_at_end: ``is_settled`` when the peer left in order.
+    :ivar settled_at_end: whether it was so when the connection ended.
     :ivar after_read: called behind each read of Twisted's, so that what came in pieces can go on in one.
     """
 
@@ -86,7 +86,10 @@ class DirectConnection(tcp.Connection):
 
     def connectionLost(self, reason: Any) -> None:
         if not self.disconnected:
-            self.settled_at_end = reason.check(ConnectionDone) is not None and self.is_settled()
+            in_order = reason.check(ConnectionDone) is not None
+            # Proxies close a finished connection with a reset: what was acknowledged before it was received.
+            slack = NOT_WORTH_A_WAIT if in_order else 0
+            self.settled_at_end = not self.has_pending() and unacknowledged(self.socket) <= slack
         self.reading = self.writing = self.after_read = None
         super().connectionLost(reason)
 
