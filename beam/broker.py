@@ -57,7 +57,9 @@ class Delivery:
 
     def look(self, now: float) -> None:
         """Cut a receiver that has bytes to take and takes none, or so few that others wait for it."""
-        transfer, position, policy = self.transfer, self.reader.position, self.broker.policy
+        transfer, policy = self.transfer, self.broker.policy
+        # What lies in the system's buffers has not been taken, and can be megabytes.
+        position = self.reader.position - self.receiver.untaken()
         others_wait = transfer.receiving > 1 and not transfer.keeps
         least = policy.min_rate if others_wait else 0
         if self.patience.is_over(now, position, position < transfer.spool.head, least):
@@ -130,8 +132,10 @@ class Broker(Service):
             self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
 
     def _sweep(self) -> None:
-        self.deadlines.sweep(self.clock.seconds())
-        self._rearm()
+        try:
+            self.deadlines.sweep(self.clock.seconds())
+        finally:
+            self._rearm()
 
     # The sender's side.
 

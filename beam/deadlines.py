@@ -49,12 +49,9 @@ class Deadlines:
 
     def sweep(self, now: float) -> None:
         """Do all that is due at ``now``.  What an act moves or takes out is not done; what it adds waits its turn."""
-        due = []
-        while self._heap and self._heap[0][0] <= now:
-            at, _, deadline = heappop(self._heap)
-            due.append((at, deadline))
-        for at, deadline in due:
-            if deadline.at == at:
-                self._pending -= 1
-                deadline.at = inf
-                deadline.act(now)
+        last = next(self._turn)
+        while self.next() <= now and self._heap[0][1] < last:
+            deadline = heappop(self._heap)[2]
+            self._pending -= 1
+            deadline.at = inf
+            deadline.act(now)

@@ -48,5 +48,8 @@ class IReceiver(Interface):
     def refuse(error: BeamError) -> None:
         """There will be nothing.  Called at most once, and never after ``serve``."""
 
+    def untaken() -> int:
+        """Bytes that were read for it and that the peer is not known to have yet."""
+
     def cut(error: BeamError) -> None:
         """Leave the delivery that runs: close the connection so that the part is not taken for the whole."""

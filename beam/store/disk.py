@@ -80,13 +80,13 @@ class Blob:
             os.close(self.fd)
             self.quota.give(self.charged)
 
-    def charge(self, size: int) -> None:
-        """The file grows to ``size`` bytes.
+    def charge(self, size: int, ahead: int = 0) -> None:
+        """The file grows to ``size`` bytes; ``ahead`` are charged with them if there are so many.
 
         :raises StoreFull: the quota does not allow it.
         """
         if size > self.charged:
-            step = max(size - self.charged, min(QUOTA_STEP, self.quota.free))
+            step = max(size - self.charged, min(ahead, self.quota.free))
             if not self.quota.take(step):
                 raise StoreFull("The disk store of this server is full; try again later or send a smaller file.")
             self.charged += step
@@ -122,7 +122,7 @@ class Writer:
         if self._busy or not view:
             return
         try:
-            self._blob.charge(self._reader.position + len(view))
+            self._blob.charge(self._reader.position + len(view), QUOTA_STEP)
         except StoreFull as error:
             self._written(error)
             return

@@ -257,6 +257,10 @@ class Download:
         else:
             refuse(self._request, error)
 
+    def untaken(self) -> int:
+        connection = self._request.connection
+        return 0 if connection is None else connection.untaken()
+
     def cut(self, error: BeamError) -> None:
         self._stop()
         request: Any = self._request

@@ -90,7 +90,8 @@ class StreamingRequest(Request):
         else:
             self._drained += len(data)
             if self._lingering is not None and self._drained > LINGER_BYTES:
-                self._lingering.reset(0)
+                transport: Any = self.transport
+                transport.pauseProducing()  # a close now would be a reset, which can overtake the answer
 
     def gotLength(self, length: int | None) -> None:
         super().gotLength(0)  # bodies are never gathered

@@ -78,6 +78,10 @@ class DirectConnection(tcp.Connection):
         if self.reading is None or self.reading.may_read:
             super().resumeProducing()
 
+    def untaken(self) -> int:
+        """Bytes that we gave to the system and that the peer has not acknowledged."""
+        return 0 if self.disconnected else unacknowledged(self.socket)
+
     def is_settled(self) -> bool:
         """Whether the system has all that we wrote, and the peer all but little of it, as far as can be told."""
         if self.disconnected:

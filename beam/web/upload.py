@@ -78,6 +78,7 @@ class Upload:
         self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
         self._half_closed = False
+        self._left = False  # the connection is lost, and the broker knows
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
@@ -107,6 +108,12 @@ class Upload:
     def admitted(self) -> None:
         """Tell who waits what comes, and read the socket directly if that is possible."""
         request = self._request
+        if request.length == 0:
+            try:
+                self._body.end()  # a receiver of nothing has it all as soon as its head comes
+            except BeamError as error:
+                self._fail(error)
+                return
         disposition = field(request, "content-disposition") or ""
         self.offer(filename_in(disposition), field(request, "content-type"))
         if request.direct is not None and request.length and self._transfer.outcome is None:
@@ -213,6 +220,7 @@ class Upload:
             self._direct.detach()
 
     def _lost(self) -> None:
+        self._left = True
         self._detach()
         if not self._is_done:
             self._broker.lost(self._transfer)
@@ -228,7 +236,7 @@ class Upload:
         return self._half_closed and not self.peer_gone()
 
     def peer_gone(self) -> bool:
-        if self._is_done:
+        if self._is_done or self._left:
             return False
         if self._half_closed and self._request.clientproto == b"HTTP/1.1":
             self._request.interim(PROCESSING)  # a dead peer answers with a reset

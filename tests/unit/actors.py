@@ -384,6 +384,9 @@ class Receiver:
         self.refused = error
         self.then()
 
+    def untaken(self) -> int:
+        return 0
+
     def cut(self, error: BeamError) -> None:
         assert self.delivery is not None, "only one that is served can be cut"
         self.was_cut = error

@@ -299,6 +299,14 @@ def test_a_body_of_unknown_length_is_charged_in_steps_and_settled(disk: Disk) ->
     body.spool.release()
 
 
+@pytest.mark.parametrize("n", [0, 1, 1000, (1 << 20) + 1])
+def test_a_body_of_known_length_is_charged_its_length(disk: Disk, n: int) -> None:
+    """Many small bodies at once do not fill the quota with what they will never send."""
+    body = disk.send(n)
+    assert disk.store.usage() == n
+    body.abort(GONE)
+
+
 def test_a_length_that_does_not_fit_takes_nothing(disk: Disk) -> None:
     """Refused before a file is made; what two bodies announce is counted for both."""
     with pytest.raises(StoreFull, match="no space"):
