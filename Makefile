@@ -15,7 +15,7 @@ test: $(VENV)/.developing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 bench: $(VENV)/.developing
 	$(BIN)/python -m bench $(BENCH_ARGS)
