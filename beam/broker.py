@@ -194,6 +194,7 @@ class Broker(Service):
                 self._happened(transfer, Event.WHOLE)
                 if transfer.keeps and transfer in self._lives:
                     self._lives[transfer].sender.transfer_ended(transfer)
+                    self._look_whether_spent(transfer)
 
         if transfer.keeps:
             transfer.spool.finish().addCallback(secured)
@@ -335,11 +336,15 @@ class Broker(Service):
         self._look_whether_drained()
 
     def _after_delivery(self, transfer: Transfer) -> None:
+        if transfer.receiving == 0:
+            self._happened(transfer, Event.SERVED if transfer.deliveries else Event.DESERTED)
+        self._look_whether_spent(transfer)
+
+    def _look_whether_spent(self, transfer: Transfer) -> None:
+        """End what is kept when it was downloaded as often as was asked for."""
         downloads = transfer.options.downloads
         if transfer.state is State.KEPT and downloads is not None and transfer.deliveries >= downloads:
             self._happened(transfer, Event.SPENT)
-        elif transfer.receiving == 0:
-            self._happened(transfer, Event.SERVED if transfer.deliveries else Event.DESERTED)
 
     # What follows.
 

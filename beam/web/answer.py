@@ -1,11 +1,10 @@
 """Answers: the one place where errors and outcomes become responses."""
 
-import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
 from beam.errors import BeamError
-from beam.web.request import StreamingRequest
+from beam.web.request import StreamingRequest, error_text
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -36,8 +35,6 @@ def answer(
 
 def refuse(request: StreamingRequest, error: BeamError) -> None:
     """Answer with ``error``: one sentence, or JSON for those who prefer it."""
-    if accepts(request, "application/json") and not accepts(request, "text/html"):
-        text = json.dumps({"error": error.sentence, "status": error.status}) + "\n"
-        answer(request, error.status, text, error.headers, "application/json")
-    else:
-        answer(request, error.status, error.sentence + "\n", error.headers)
+    as_json = accepts(request, "application/json") and not accepts(request, "text/html")
+    kind, text = error_text(error, as_json)
+    answer(request, error.status, text.decode(), error.headers, kind)

@@ -73,8 +73,12 @@ def check_conditions(request: StreamingRequest, transfer: Transfer) -> None:
         raise NotModified("", {"etag": transfer.etag})
 
 
-def head(request: StreamingRequest, broker: Broker, key: str) -> None:
-    """Answer HEAD: what a GET would bring, without taking it."""
+def head(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
+    """Answer HEAD: what a GET would bring, without taking it.
+
+    :raises BeamError: what a GET would be refused with at once.
+    """
+    capped_seconds(query, "wait", 0, broker.policy.max_wait)
     transfer = broker.rendezvous.transfers.get(key)
     if transfer is None or transfer.offer is None:
         raise NotFound("Nothing is here now.")

@@ -4,6 +4,7 @@ Here and in ``beam.web.transport`` are all private names of Twisted that beam us
 pins each of them, and says what it is for.
 """
 
+import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -17,12 +18,19 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from beam.errors import BadRequest, BeamError, RequestTimeout
-from beam.web.head import checked, end_of_head
+from beam.web.head import LIMIT, checked, end_of_head
 from beam.web.transport import DirectConnection, has_left, underlying
 
 LINGER_BYTES = 1 << 20  # of a refused body that are read, so that the client reads the answer
 LINGER = 1.0  # seconds for which they are
 FLUSH = 30.0  # seconds for the last bytes of a closing connection to go out
+
+
+def error_text(error: BeamError, as_json: bool) -> tuple[str, bytes]:
+    """The media type and the body that tell of ``error``."""
+    if as_json:
+        return "application/json", json.dumps({"error": error.sentence, "status": error.status}).encode() + b"\n"
+    return "text/plain; charset=utf-8", error.sentence.encode() + b"\n"
 
 
 class ChannelSite(Protocol):
@@ -82,6 +90,11 @@ class StreamingRequest(Request):
         elif self._body_end is not None:
             body_end, self._body_end = self._body_end, None
             body_end.ended()
+
+    def process(self) -> None:
+        if self.path == b"*":
+            self.path = b"/"  # Twisted would answer by itself, and end the request while its body comes
+        super().process()
 
     def handleContentChunk(self, data: bytes) -> None:
         if self._body_end is not None:
@@ -282,7 +295,7 @@ class Channel(HTTPChannel):
                 return False
             head = checked(self._incoming[:end])
         except BeamError as error:
-            self.refuse(error)
+            self.refuse(error, self._incoming[:LIMIT])
             return False
         self._incoming = self._incoming[end:]
         self._head_started = False
@@ -311,12 +324,12 @@ class Channel(HTTPChannel):
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
         return False
 
-    def refuse(self, error: BeamError) -> None:
-        """Answer what is no request, and close."""
-        text = error.sentence.encode() + b"\n"
-        head = b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+    def refuse(self, error: BeamError, asked: bytes = b"") -> None:
+        """Answer what is no request, and close.  ``asked`` is its head, as far as there is one."""
+        kind, text = error_text(error, b"application/json" in asked.lower() and b"text/html" not in asked.lower())
+        head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n"
         reason = HTTPStatus(error.status).phrase.encode()
-        self.write(head % (error.status, reason, len(text)) + b"Connection: close\r\n\r\n" + text)
+        self.write(head % (error.status, reason, kind.encode(), len(text)) + b"Connection: close\r\n\r\n" + text)
         self._discard()
         # What was sent behind the bad head would turn the close into a reset, which can destroy the answer.
         self._close_in(LINGER, self.loseConnection)

@@ -83,6 +83,11 @@ class Root(Resource):
     def _dispatch(self, request: StreamingRequest) -> None:
         if request.method not in METHODS:
             raise NotImplementedHere("This server does not know the method.")
+        if request.uri == b"*":
+            if request.method != b"OPTIONS":
+                raise BadRequest("The asterisk is a target for OPTIONS only; ask for a path.")
+            self._options(request, ALLOWED)
+            return
         path = path_of(request.path)
         query = query_of(request.uri.partition(b"?")[2])
         if is_reserved(path):
@@ -93,7 +98,7 @@ class Root(Resource):
         elif request.method in (b"PUT", b"POST"):
             send(request, self._broker, checked_key(path), query)
         elif request.method == b"HEAD":
-            head(request, self._broker, checked_key(path))
+            head(request, self._broker, checked_key(path), query)
         elif request.method == b"GET":
             self._receive(request, checked_key(path), query)
         else:

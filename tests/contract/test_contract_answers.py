@@ -456,9 +456,9 @@ def test_an_asked_digest_of_a_form_is_that_of_the_file(relay: Relay, key: str) -
 
 def test_the_location_of_a_kept_file(keeping: Relay, key: str) -> None:
     """201 says where the file is, as a path, and for how long."""
-    sent = keeping.connect().put(f"{key}/ü%20x?ttl=1.5", b"abc").answer()
+    sent = keeping.connect().put(f"{key}/ü%20x?ttl=0.5", b"abc").answer()
     assert (sent.status, sent["location"]) == (201, f"{key}/%C3%BC%20x")
-    assert sent.text == "stored 3 bytes, kept for 1.5 s\n"
+    assert sent.text == "stored 3 bytes, kept for 0.5 s\n"
     assert keeping.ask("GET", sent["location"]).body == b"abc"
 
 
