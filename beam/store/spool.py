@@ -177,7 +177,8 @@ class Spool:
         elif not self.whole:
             self.starve(reader)
         elif reader.position > self.head:
-            self.fail(reader, RangeNotSatisfiable(f"The range begins beyond the end; the file has {self.head} bytes."))
+            text = f"The range begins beyond the end; the file has {self.head} bytes."
+            self.fail(reader, RangeNotSatisfiable(text, {"content-range": f"bytes */{self.head}"}))
         else:
             sink, reader.sink = reader.sink, None
             sink.body_complete()

@@ -96,7 +96,7 @@ def _check_framing(fields: dict[bytes, list[bytes]], minor: bytes) -> None:
         raise BadRequest("The Content-Length is not a number of bytes; it has digits only.")
     if codings:
         if minor == b"0":
-            raise BadRequest("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
+            raise BadRequest("A request of version 1.0 has no Transfer-Encoding; send a Content-Length.")
         if [coding.lower() for coding in codings] != [b"chunked"]:
             raise NotImplementedHere("The only transfer coding that this server knows is chunked.")
     expectations = fields.get(b"expect", [])

@@ -60,4 +60,4 @@ class BeamSite(Site):
         """One line is written a transfer, by ``beam.log``, and none a request."""
 
     def acceptableProtocols(self) -> list[bytes]:
-        return [b"http/1.1"]
+        return [b"http/1.1", b"http/1.0"]

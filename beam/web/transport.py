@@ -44,18 +44,22 @@ class DirectConnection(tcp.Connection):
     :ivar writing: the end that writes in place of Twisted, if any.
     :ivar settled_at_end: whether it was so when the connection ended.
     :ivar after_read: called behind each read of Twisted's, so that what came in pieces can go on in one.
+    :ivar in_read: whether such a read runs; bytes that come otherwise (pipelined before) have no read behind them.
     """
 
     SEND_LIMIT = 512 << 10  # more than a producer end writes at a time, with its framing
     reading: ReadingEnd | None = None
     writing: WritingEnd | None = None
     after_read: Callable[[], None] | None = None
+    in_read = False
     settled_at_end = False
 
     def doRead(self) -> Any:
         if self.reading is not None:
             return self.reading.do_read()
+        self.in_read = True
         result = super().doRead()
+        self.in_read = False
         if self.after_read is not None:
             self.after_read()
         return result

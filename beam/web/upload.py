@@ -143,7 +143,7 @@ class Upload:
     def take(self, data: bytes) -> None:
         """Bytes of the file."""
         self._pieces.append(data)
-        if self._connection is None:
+        if self._connection is None or not self._connection.in_read:
             self.flush()
 
     def flush(self) -> None:

@@ -22,7 +22,7 @@ def brittle(serve: Callable[..., Server]) -> Server:
     """Waits for nobody to come back for long."""
     return serve(
         *("--store", "memory", "--store", "disk:{folder}/store", "--resume-timeout", "0.5"),
-        *("--put-ttl", "0.5", "--get-ttl", "0.2", "--get-wait-timeout", "30"),
+        *("--put-ttl", "0.5", "--get-ttl", "0.1", "--get-wait-timeout", "30"),
     )
 
 
@@ -348,12 +348,11 @@ def test_a_sender_that_leaves_while_its_whole_body_is_being_delivered(holding: R
     holding.server.wait_for("pipes", 0, SOON)
 
 
-@pytest.mark.parametrize("ends", ["tcp", "tls"])
-def test_a_sender_that_leaves_while_its_receiver_is_away(patient: Server, key: str, ends: str) -> None:
+def test_a_sender_that_leaves_while_its_receiver_is_away(patient: Server, key: str) -> None:
     """The body is whole and the only receiver has left: after --resume-timeout everything is let go."""
-    relay = Relay(patient, "memory", ends)
     senders = []
-    for i in range(2):
+    for i, ends in enumerate(("tcp", "tcp", "tls", "tls")):
+        relay = Relay(patient, "memory", ends)
         receiver = relay.connect().get(f"{key}/{i}")
         relay.wait_for_waiters(1)
         senders.append(relay.connect().put(f"{key}/{i}", b"abc", length=6))
@@ -362,8 +361,10 @@ def test_a_sender_that_leaves_while_its_receiver_is_away(patient: Server, key: s
         patient.wait_for("active_downloads", 0)
         senders[i].send(b"def")
         patient.wait_for("active_uploads", 0)
-    senders[0].close()
-    senders[1].reset()
+    for sender in senders[::2]:
+        sender.close()
+    for sender in senders[1::2]:
+        sender.reset()
     patient.wait_for("pipes", 0, 2.5 + SOON)
 
 
@@ -415,24 +416,24 @@ def test_a_receiver_that_ends_its_side_has_left(brittle: Server, key: str) -> No
     check_refusal(sender.answer(), 502)
 
 
-@pytest.mark.parametrize("end", END_SENDER.values(), ids=END_SENDER)
-def test_the_only_receiver_leaves_in_the_middle(relay: Relay, key: str, end: Callable[[Peer], None]) -> None:
+def test_the_only_receiver_leaves_in_the_middle(relay: Relay, key: str) -> None:
     """The sender is told 502 after --resume-timeout; a store that keeps does not mind."""
-    receiver = relay.connect().get(key)
-    relay.wait_for_waiters(1)
-    sender = relay.connect().put(target(relay, key), b"abc", length=6)
-    assert receiver.take(3) == b"abc"
+    senders = []
     began = time.monotonic()
-    end(receiver)
-    if relay.keeps:
-        relay.server.wait_for("active_downloads", 0)
-        assert sender.send(b"def").answer().status == 201
-        assert relay.ask("GET", key).body == b"abcdef"
-    else:
-        answer = sender.answer()
-        check_refusal(answer, 502, "left")
-        assert time.monotonic() - began > 0.45
-        assert relay.server.gauge("pipes") == 0
+    for i, end in enumerate(END_SENDER.values()):
+        receiver = relay.connect().get(f"{key}/{i}")
+        relay.wait_for_waiters(1)
+        senders.append(relay.connect().put(target(relay, f"{key}/{i}"), b"abc", length=6))
+        assert receiver.take(3) == b"abc"
+        end(receiver)
+    for i, sender in enumerate(senders):
+        if relay.keeps:
+            relay.server.wait_for("active_downloads", 0)
+            assert sender.send(b"def").answer().status == 201
+            assert relay.ask("GET", f"{key}/{i}").body == b"abcdef"
+        else:
+            check_refusal(sender.answer(), 502, "left")
+            assert time.monotonic() - began > 0.45
 
 
 def test_the_only_receiver_leaves_before_the_last_byte(holding: Relay, key: str) -> None:
@@ -471,7 +472,7 @@ def test_a_receiver_that_leaves_does_not_disturb_the_others(relay: Relay, key: s
     """Two of four real receivers are killed in the middle: the other two get everything."""
     file = tmp_path / "file"
     file.write_bytes(random.Random(43).randbytes(30_000_000))
-    receivers = [relay.curl("-fo", tmp_path / str(i), "--limit-rate", "15M", relay.url(key)) for i in range(4)]
+    receivers = [relay.curl("-fo", tmp_path / str(i), "--limit-rate", "25M", relay.url(key)) for i in range(4)]
     relay.wait_for_waiters(4)
     sender = relay.curl("--fail-with-body", "-T", file, relay.url(target(relay, key)))
     until(lambda: all(size_of(tmp_path / str(i)) > 1_000_000 for i in range(4)), "bytes flow")
@@ -542,7 +543,6 @@ def test_a_body_that_is_longer_than_announced(relay: Relay, key: str) -> None:
     assert receiver.answer().body == b"abcdef"
     assert sender.answer().status == (201 if relay.keeps else 200)
     check_refusal(sender.answer(), 400)
-    assert sender.is_closed()
 
 
 def send_form(relay: Relay, key: str, body: bytes) -> Peer:

@@ -307,95 +307,129 @@ def impatient(serve: Callable[..., Server]) -> Server:
     )
 
 
-@pytest.fixture(params=["memory-tcp", "memory-tls", "disk-tcp", "disk-tls"])
-def hasty(request: pytest.FixtureRequest, impatient: Server) -> Relay:
-    """Both stores over both ends."""
-    store, ends = str(request.param).split("-")
-    return Relay(impatient, store, ends)
+@pytest.fixture
+def hasty(impatient: Server) -> list[Relay]:
+    """Both stores over both ends: what takes time is done with all of them at once."""
+    return [Relay(impatient, store, ends) for store in ("memory", "disk") for ends in ("tcp", "tls")]
 
 
-def test_an_idle_sender(hasty: Relay, key: str) -> None:
+def path(relay: Relay, key: str) -> str:
+    """A key of its own for each of them."""
+    return f"{key}/{relay.store}-{relay.ends}"
+
+
+def join(hasty: list[Relay], key: str, receive_buffer: int | None = None) -> list[Peer]:
+    """A receiver that waits at each."""
+    receivers = [relay.connect(receive_buffer).get(path(relay, key)) for relay in hasty]
+    hasty[0].server.wait_for("key_waiters", len(receivers))
+    return receivers
+
+
+def begin(hasty: list[Relay], key: str, data: bytes, length: int) -> list[Peer]:
+    """A sender that has begun at each."""
+    return [relay.connect().put(target(relay, path(relay, key)), data, length=length) for relay in hasty]
+
+
+def check_sent(hasty: list[Relay], senders: list[Peer]) -> None:
+    """All of them have sent their files."""
+    for relay, sender in zip(hasty, senders, strict=True):
+        assert sender.answer().status == (201 if relay.keeps else 200)
+
+
+def test_an_idle_sender(hasty: list[Relay], key: str) -> None:
     """408 for a sender that could send and does not; its receivers are cut."""
-    receiver = hasty.connect().get(key)
-    hasty.wait_for_waiters(1)
-    sender = hasty.connect().put(f"{key}?store={hasty.store}", b"abc", length=6)
-    assert receiver.take(3) == b"abc"
-    check_refusal(sender.answer(), 408)
-    check_cut(receiver)
-    assert hasty.server.gauge("pipes") == 0
+    receivers = join(hasty, key)
+    senders = begin(hasty, key, b"abc", 6)
+    for receiver in receivers:
+        assert receiver.take(3) == b"abc"
+    for sender, receiver in zip(senders, receivers, strict=True):
+        check_refusal(sender.answer(), 408)
+        check_cut(receiver)
+    assert hasty[0].server.gauge("pipes") == 0
 
 
-@pytest.mark.parametrize("hasty", ["memory-tcp", "disk-tls"], indirect=True)
-def test_an_idle_sender_that_was_asked_to_go_on(hasty: Relay, key: str) -> None:
+def test_an_idle_sender_that_was_asked_to_go_on(hasty: list[Relay], key: str) -> None:
     """The same for one that reads 100 Continue and never begins."""
-    sender = hasty.connect().put(f"{key}?store={hasty.store}", b"", "Expect: 100-continue", length=6)
-    assert sender.first_status() == 100
-    check_refusal(sender.answer(), 408)
+    senders = []
+    for relay in hasty:
+        fields = "Expect: 100-continue"
+        senders.append(relay.connect().put(target(relay, path(relay, key)), b"", fields, length=6))
+        assert senders[-1].first_status() == 100
+    for sender in senders:
+        check_refusal(sender.answer(), 408)
 
 
-@pytest.mark.parametrize("hasty", ["memory-tcp", "disk-tls"], indirect=True)
-def test_a_sender_that_drips_is_not_idle(hasty: Relay, key: str) -> None:
+def test_a_sender_that_drips_is_not_idle(hasty: list[Relay], key: str) -> None:
     """Slow is not idle: a byte now and then is enough."""
-    receiver = hasty.connect().get(key)
-    hasty.wait_for_waiters(1)
-    sender = hasty.connect().put(f"{key}?store={hasty.store}", b"", length=6)
+    receivers = join(hasty, key)
+    senders = begin(hasty, key, b"", 6)
     for byte in b"abcdef":
-        sender.send(bytes([byte]))
-        assert receiver.take(1) == bytes([byte])
-        assert byte == ord("f") or receiver.hears_nothing(0.4)
-    assert sender.answer().status == (201 if hasty.keeps else 200)
+        for sender, receiver in zip(senders, receivers, strict=True):
+            sender.send(bytes([byte]))
+            assert receiver.take(1) == bytes([byte])
+        assert byte == ord("f") or receivers[0].hears_nothing(0.4)
+    check_sent(hasty, senders)
 
 
-def test_who_has_to_wait_is_not_idle(hasty: Relay, key: str) -> None:
+def test_who_has_to_wait_is_not_idle(hasty: list[Relay], key: str) -> None:
     """Neither a receiver without a sender, nor a paused sender without a receiver, nor one whose body is whole."""
-    receiver = hasty.connect().get(f"{key}/1?wait=60")
-    hasty.wait_for_waiters(1)
-    if hasty.keeps:
-        assert receiver.hears_nothing(1.6)
-        return
+    receivers = join(hasty, key)
+    holding = [relay for relay in hasty if not relay.keeps]
     data = random.Random(33).randbytes(40 << 20)
-    paused = hasty.connect()
-    sending = Background(lambda: paused.put(f"{key}/2", data).answer())
-    whole = hasty.connect().put(f"{key}/3", b"abc")
-    hasty.wait_for_offer(f"{key}/2")
-    hasty.wait_for_offer(f"{key}/3")
-    assert receiver.hears_nothing(1.8)
-    assert whole.hears_nothing(0.1)
-    assert Background(lambda: hasty.ask("GET", f"{key}/2")).result().body == data
-    assert sending.result().status == 200
-    assert hasty.ask("GET", f"{key}/3").body == b"abc"
-    assert whole.answer().status == 200
+    sending = []
+    whole = []
+    for relay in holding:
+        one, two = path(relay, f"{key}/1"), path(relay, f"{key}/2")
+        paused = relay.connect()
+        sending.append(Background(lambda paused=paused, one=one: paused.put(one, data).answer()))  # type: ignore[misc]
+        whole.append(relay.connect().put(two, b"abc"))
+        relay.wait_for_offer(one)
+        relay.wait_for_offer(two)
+    assert receivers[0].hears_nothing(1.8)
+    assert all(receiver.hears_nothing(0.01) for receiver in receivers)
+    assert all(sender.hears_nothing(0.01) for sender in whole)
+    for i, relay in enumerate(holding):
+        assert Background(lambda relay=relay: relay.ask("GET", path(relay, f"{key}/1"))).result().body == data  # type: ignore[misc]
+        assert sending[i].result().status == 200
+        assert relay.ask("GET", path(relay, f"{key}/2")).body == b"abc"
+        assert whole[i].answer().status == 200
 
 
-def test_a_receiver_that_takes_nothing(hasty: Relay, key: str, tmp_path: Path) -> None:
+def test_a_receiver_that_takes_nothing(hasty: list[Relay], key: str, tmp_path: Path) -> None:
     """It is cut, also when it is the only one; then the sender hears that nobody has it, or that it is stored."""
     file = tmp_path / "file"
     file.write_bytes(random.Random(34).randbytes(30 << 20))
-    receiver = hasty.connect(receive_buffer=4096).get(key)
-    hasty.wait_for_waiters(1)
-    sender = hasty.curl("--fail-with-body", "-T", file, hasty.url(f"{key}?store={hasty.store}"))
-    hasty.server.wait_for("active_downloads", 1)
-    hasty.server.wait_for("active_downloads", 0, 1 + 2 * SLACK)
-    done = sender.done()
-    if hasty.keeps:
-        assert (done.code, done.out) == (0, f"stored {30 << 20} bytes, kept for 0.2 s\n")
-    else:
-        assert done.code == 22, done
-        assert "Every receiver left" in done.out
-        assert "502" in done.err
-    with pytest.raises((Cut, ConnectionResetError)):
-        Background(receiver.answer).result()
+    receivers = join(hasty, key, 4096)
+    senders = [
+        relay.curl("--fail-with-body", "-T", file, relay.url(target(relay, path(relay, key)))) for relay in hasty
+    ]
+    hasty[0].server.wait_for("active_downloads", 4)
+    hasty[0].server.wait_for("active_downloads", 0, 1 + 2 * SLACK)
+    for relay, sender in zip(hasty, senders, strict=True):
+        done = sender.done()
+        if relay.keeps:
+            assert (done.code, done.out) == (0, f"stored {30 << 20} bytes, kept for 0 s\n")
+        else:
+            assert done.code == 22, done
+            assert "Every receiver left" in done.out
+            assert "502" in done.err
+    for receiver in receivers:
+        with pytest.raises((Cut, ConnectionResetError)):
+            Background(receiver.answer).result()
 
 
-def test_a_slow_receiver_beside_a_fast_one(hasty: Relay, key: str) -> None:
+@pytest.mark.parametrize("store", ["memory", "disk"])
+@pytest.mark.parametrize("ends", ["tcp", "tls"])
+def test_a_slow_receiver_beside_a_fast_one(impatient: Server, key: str, store: str, ends: str) -> None:
     """From memory the slow one is cut when others wait for it; from disk nobody waits for anybody."""
+    relay = Relay(impatient, store, ends)
     data = random.Random(35).randbytes(48 << 20)
-    fast, slow = hasty.connect(), hasty.connect(receive_buffer=4096)
+    fast, slow = relay.connect(), relay.connect(receive_buffer=4096)
     for receiver in (fast, slow):
         receiver.get(key)
-    hasty.wait_for_waiters(2)
-    sender = hasty.connect()
-    sending = Background(lambda: sender.put(f"{key}?store={hasty.store}", data).answer())
+    relay.wait_for_waiters(2)
+    sender = relay.connect()
+    sending = Background(lambda: sender.put(f"{key}?store={relay.store}", data).answer())
     stop = threading.Event()
 
     def sip() -> int:
@@ -414,7 +448,7 @@ def test_a_slow_receiver_beside_a_fast_one(hasty: Relay, key: str) -> None:
     answer = sending.result()
     stop.set()
     assert sipping.result() < len(data)
-    if hasty.keeps:
+    if relay.keeps:
         assert answer.status == 201
         assert took < 1 + SLACK
     else:
@@ -422,35 +456,37 @@ def test_a_slow_receiver_beside_a_fast_one(hasty: Relay, key: str) -> None:
         assert took > 0.9
 
 
-def test_a_slow_receiver_that_is_alone(hasty: Relay, key: str) -> None:
+def test_a_slow_receiver_that_is_alone(hasty: list[Relay], key: str) -> None:
     """Nobody waits for it, and it takes bytes all the time: it has as long as it needs."""
     data = random.Random(36).randbytes(20 << 20)
-    slow = hasty.connect(receive_buffer=65536)
-    slow.get(key)
-    hasty.wait_for_waiters(1)
-    sender = hasty.connect()
-    sending = Background(lambda: sender.put(f"{key}?store={hasty.store}", data).answer())
-    taken = b""
+    receivers = join(hasty, key, 65536)
+    senders = [relay.connect() for relay in hasty]
+    sending = [
+        Background(lambda i=i, relay=relay: senders[i].put(target(relay, path(relay, key)), data).answer())  # type: ignore[misc]
+        for i, relay in enumerate(hasty)
+    ]
+    taken = [bytearray() for _ in hasty]
     began = time.monotonic()
     while time.monotonic() < began + 2.2:
-        taken += slow.take(25_000)
+        for i, receiver in enumerate(receivers):
+            taken[i] += receiver.take(25_000)
         time.sleep(0.1)
-    rest = Background(slow.answer).result().body
-    assert taken + rest == data
-    assert sending.result().status == (201 if hasty.keeps else 200)
+    for i, relay in enumerate(hasty):
+        rest = Background(receivers[i].answer).result().body
+        assert bytes(taken[i]) + rest == data, relay
+        assert sending[i].result().status == (201 if relay.keeps else 200)
 
 
-@pytest.mark.parametrize("hasty", ["memory-tcp", "disk-tls"], indirect=True)
-def test_a_receiver_with_nothing_to_take_is_not_idle(hasty: Relay, key: str) -> None:
+def test_a_receiver_with_nothing_to_take_is_not_idle(hasty: list[Relay], key: str) -> None:
     """A slow sender is no fault of its receivers'."""
-    receivers = [hasty.connect().get(key) for _ in range(2)]
-    hasty.wait_for_waiters(2)
-    sender = hasty.connect().put(f"{key}?store={hasty.store}", b"", length=4)
+    receivers = join([*hasty, *hasty], key)
+    senders = begin(hasty, key, b"", 4)
     for byte in b"abcd":
-        sender.send(bytes([byte]))
-        assert [receiver.take(1) for receiver in receivers] == [bytes([byte])] * 2
+        for sender in senders:
+            sender.send(bytes([byte]))
+        assert [receiver.take(1) for receiver in receivers] == [bytes([byte])] * 8
         assert byte == ord("d") or receivers[0].hears_nothing(0.6)
-    assert sender.answer().status == (201 if hasty.keeps else 200)
+    check_sent(hasty, senders)
 
 
 # Draining

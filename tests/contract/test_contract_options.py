@@ -198,11 +198,11 @@ def test_a_receiver_waits_as_long_as_its_sender(quick: Relay, key: str) -> None:
     assert sender.answer().status == 200
 
 
-def test_times_that_come_together(holding: Relay, key: str) -> None:
+def test_times_that_come_together(plain: Relay, key: str) -> None:
     """Whole seconds end when the server looks at its senders: neither wait disturbs any other."""
-    senders = [holding.connect().put(f"{key}/{i}?wait={1 + i % 2}", b"abc") for i in range(8)]
-    holding.server.wait_for("pipes", 8)
-    receiver = holding.connect().get(f"{key}/other?wait=2.5")
+    senders = [plain.connect().put(f"{key}/{i}?wait={1 + i % 2}", b"abc") for i in range(8)]
+    plain.server.wait_for("pipes", 8)
+    receiver = plain.connect().get(f"{key}/other?wait=2.5")
     for sender in senders:
         check_refusal(sender.answer(), 504)
     check_refusal(receiver.answer(), 404)

@@ -2,7 +2,6 @@
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -311,7 +310,7 @@ def test_nothing_is_read_behind_a_malformed_head(plain: Relay, key: str) -> None
     peers = {name: plain.connect().send(data % key.encode() + behind) for name, data in MALFORMED.items()}
     for name, peer in peers.items():
         heard = peer.everything()
-        assert heard.startswith(b"HTTP/1.1 400 ") and heard.count(b"HTTP/1.") == 1 + heard.count(b"HTTP/1.1."), name
+        assert heard.startswith(b"HTTP/1.1 400 ") and heard.count(b"HTTP/1.1 ") == 1, name
 
 
 def test_a_malformed_head_is_refused_over_every_transport(plain: Relay, key: str) -> None:
@@ -343,14 +342,18 @@ BAD_CHUNKS = {
 }
 
 
-@pytest.mark.parametrize("first", [b"", chunk(b"good")], ids=["at once", "after a good one"])
-def test_a_bad_chunk_is_refused_and_cuts_the_receivers(relay: Relay, key: str, first: bytes) -> None:
+def test_a_bad_chunk_is_refused_and_cuts_the_receivers(relay: Relay, key: str) -> None:
     """The sender reads what is wrong, the connection is closed, and no receiver takes the part for the whole."""
-    receivers = {name: relay.connect().get(f"{key}/{quote(name)}") for name in BAD_CHUNKS}
+    bodies = {
+        f"{name}, {i}": first + data
+        for name, data in BAD_CHUNKS.items()
+        for i, first in enumerate((b"", chunk(b"good")))
+    }
+    receivers = {name: relay.connect().get(f"{key}/{quote(name)}") for name in bodies}
     relay.wait_for_waiters(len(receivers))
-    senders = {name: relay.connect().put_chunked(f"{key}/{quote(name)}", [], ends=False) for name in BAD_CHUNKS}
+    senders = {name: relay.connect().put_chunked(f"{key}/{quote(name)}", [], ends=False) for name in bodies}
     for name, sender in senders.items():
-        sender.send(first + BAD_CHUNKS[name] + b"3\r\nabc\r\n0\r\n\r\n")
+        sender.send(bodies[name] + b"3\r\nabc\r\n0\r\n\r\n")
     for name, sender in senders.items():
         check_refusal(sender.answer(), 400, "chunk")
         assert receivers[name].head().status == 200, name
@@ -576,16 +579,14 @@ def send_chunked_at_once(relay: Relay, target: str) -> Peer:
     return relay.connect().put_chunked(target, [b"x" * 1000] * 500)
 
 
-@pytest.mark.parametrize("send", [send_at_once, send_chunked_at_once])
-def test_a_refused_body_does_not_destroy_the_answer(
-    holding: Relay, key: str, send: Callable[[Relay, str], Peer]
-) -> None:
+def test_a_refused_body_does_not_destroy_the_answer(holding: Relay, key: str) -> None:
     """Who has sent the body already can still read why it was refused; then the connection is closed."""
-    for sender in [send(holding, f"{key}?what=ever") for _ in range(5)]:
+    senders = [send(holding, f"{key}?what=ever") for send in (send_at_once, send_chunked_at_once) for _ in range(4)]
+    for sender in senders:
         answer = sender.answer()
         check_refusal(answer, 400)
         assert answer["connection"] == "close"
-        assert sender.is_closed()
+    assert all(sender.is_closed() for sender in senders)
 
 
 def test_a_refused_body_without_end_is_not_read_for_ever(plain: Relay, key: str) -> None:
