@@ -871,17 +871,15 @@ class StoreContract:
             small = bench.rehearse(some_bytes(1000))
             small.feed(999)
             drain = small.open()
-            rehearsal = bench.rehearse(some_bytes(self.cap), known=False)
+            rehearsal = bench.rehearse(some_bytes(2 * self.cap), known=False)
             cut = rehearsal.open()
             failed = rehearsal.failures
             rehearsal.feed()
-            await until(lambda: failed or rehearsal.sent == len(rehearsal.data), "the store to say that it is full")
-            if not failed:
-                rehearsal.finish()
             await until(lambda: failed, "the store to say that it is full")
             assert isinstance(failed[0], StoreFull)
             rehearsal.abort(failed[0])
-            assert cut.complete is False and cut.error is failed[0]
+            assert not cut.complete
+            assert cut.error is failed[0]
             await rehearsal.close()
             await until(lambda: bench.store.usage() <= (self.cap or 0) // 2, "what the body took to be given back")
             await small.feed_all()
