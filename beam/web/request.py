@@ -354,6 +354,7 @@ class Channel(HTTPChannel):
             self.loseConnection()
 
     def loseConnection(self) -> None:
+        self._discard()  # until TLS has closed, the rest of a refused body may still come
         super().loseConnection()
         # A peer that reads nothing, or answers no close_notify, would keep a closing connection for ever.
         self._close_in(FLUSH, self._give_up)

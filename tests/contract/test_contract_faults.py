@@ -233,16 +233,18 @@ def test_a_paused_sender_whose_end_cannot_be_seen(holding: Relay, key: str) -> N
     holding.server.wait_for("pipes", 0, 2 + SOON)
 
 
-def test_a_killed_curl_that_was_paused(holding: Relay, key: str, tmp_path: Path) -> None:
+def test_killed_curls_that_were_paused(brittle: Server, key: str, tmp_path: Path) -> None:
     """The same with a real program, killed while it waits for a receiver."""
     file = tmp_path / "file"
     with file.open("wb") as sparse:
         sparse.truncate(1 << 30)
-    sender = holding.curl("-T", file, holding.url(f"{key}?store=memory&wait=4"))
-    until(lambda: stands_still(holding, 16 << 20), "the ring is full")
-    assert sender.process.poll() is None
-    sender.kill()
-    holding.server.wait_for("pipes", 0, 4 + SOON)
+    relays = [Relay(brittle, "memory", ends) for ends in ("tcp", "tls")]
+    senders = [relay.curl("-T", file, relay.url(f"{key}/{relay.ends}?wait=4")) for relay in relays]
+    until(lambda: stands_still(relays[0], 32 << 20), "the rings are full")
+    for sender in senders:
+        assert sender.process.poll() is None
+        sender.kill()
+    brittle.wait_for("pipes", 0, 4 + SOON)
 
 
 def test_a_paused_sender_that_dies_beside_a_slow_receiver(holding: Relay, key: str) -> None:
@@ -621,6 +623,19 @@ def test_a_part_header_of_1_mb(relay: Relay, key: str, head: bytes) -> None:
     with contextlib.suppress(OSError):
         sending.result()
     assert receiver.hears_nothing()
+
+
+def test_the_rest_of_a_refused_form_comes_late(relay: Relay, key: str) -> None:
+    """It is read by nobody, also while the closing connection waits for the peer's last word."""
+    body = f"--{BOUNDARY}\r\nno header\r\n\r\nabc".encode() + FORM_END
+    sender = relay.connect().ask("POST", target(relay, key), FORM, f"Content-Length: {len(body)}")
+    sender.send(body[:-1])
+    assert sender.first_status() == 400
+    time.sleep(1.5)  # the server has ended the request by now
+    with contextlib.suppress(OSError):
+        sender.send(body[-1:] + b"GET / HTTP/1.1\r\nHost: beam.test\r\n\r\n")
+    check_refusal(sender.answer(), 400, "form")
+    assert sender.is_closed()
 
 
 def test_a_part_header_that_is_malformed(relay: Relay, key: str) -> None:

@@ -11,6 +11,7 @@ from harness import BOUND, Server, curl, read_all, read_until, until
 
 BODY = b"x" * 300_000
 BIG = 64 << 20  # more than all buffers on the way hold
+WINDOW = 4 << 20  # what the server takes while nobody reads
 
 
 def put(server: Server, key: str, length: int, body: bytes = b"") -> socket.socket:
@@ -53,7 +54,8 @@ def flowing(server: Server) -> list[socket.socket]:
 def ending(server: Server) -> list[socket.socket]:
     """The body is whole, and its receiver slow."""
     receiver = get(server, "k")
-    sender = put(server, "k", 12 << 20, b"x" * (12 << 20))
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sender = put(server, "k", WINDOW, b"x" * WINDOW)
     read_until(receiver, b"x")
     return [sender, receiver]
 
