@@ -43,11 +43,12 @@ def drain(receivers: list[socket.socket], size: int) -> dict[socket.socket, int]
             for key, _ in selector.select(1):
                 each = key.data
                 data = each.recv(1 << 18)
+                over = not data
                 if got[each] == 0 and b"\r\n\r\n" not in heads[each]:
                     heads[each] += data
                     data = heads[each].partition(b"\r\n\r\n")[2]
                 got[each] += len(data)
-                if got[each] >= size or not data:
+                if got[each] >= size or over:
                     selector.unregister(each)
     return got
 

@@ -54,7 +54,7 @@ def flowing(server: Server) -> list[socket.socket]:
 def ending(server: Server) -> list[socket.socket]:
     """The body is whole, and its receiver slow."""
     receiver = get(server, "k")
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10)
     sender = put(server, "k", WINDOW, b"x" * WINDOW)
     read_until(receiver, b"x")
     return [sender, receiver]
