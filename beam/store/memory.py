@@ -18,7 +18,8 @@ from beam.store.spool import EMPTY, Reader, Spool
 from beam.window import Cursor, Window
 
 SMALLEST_RING = 256 << 10
-STEP = 1 << 20  # bytes that one read or write moves at most, and by which a ring grows
+GROWTH = 1 << 20  # bytes by which a ring grows
+STEP = 4 << 20  # bytes that one read or write moves at most
 RESUME_AT = 256 << 10  # a waiting sender goes on when so much is free: small steps cost more than they bring
 WINDOW = 4 << 20
 HISTORY = 12 << 20
@@ -59,7 +60,7 @@ class RingSpool(Spool):
 
     def room(self) -> memoryview:
         window = self.window
-        if window.head + STEP > window.capacity:
+        if window.head + GROWTH > window.capacity:
             self._grow()
         capacity, free = window.capacity, window.room
         if free <= 0:
@@ -71,7 +72,7 @@ class RingSpool(Spool):
     def _grow(self) -> None:
         """Add a step to the ring, if it has not wrapped yet and this transfer may have more of the memory."""
         window = self.window
-        step = min(STEP, self._limit - window.capacity)
+        step = min(GROWTH, self._limit - window.capacity)
         if step and window.head <= window.capacity:
             share = max(SMALLEST_RING, (self._memory.free + window.capacity) // 8)
             if window.capacity + step <= share and self._memory.take(step):
@@ -79,7 +80,7 @@ class RingSpool(Spool):
 
     def has_room(self) -> bool:
         window = self.window
-        if window.head + STEP > window.capacity:
+        if window.head + GROWTH > window.capacity:
             self._grow()
         if window.slowest is None:
             return window.room > 0

@@ -18,7 +18,7 @@ from beam.interfaces import IReader, ISink
 from beam.web.transport import DirectConnection, is_tcp
 
 BULK = 4 << 20  # bytes without a stall after which the kernel gathers
-GATHER = 256 << 10  # bytes that it gathers
+GATHER = 512 << 10  # bytes that it gathers
 CRLF = b"\r\n"
 STALL = 0.005  # seconds without a byte after which it stops to
 SENDS = 4  # sends in a turn, so that one receiver cannot keep the reactor

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from beam.errors import SenderLost, Unavailable
 from beam.quota import Quota
-from beam.store.memory import HISTORY, SMALLEST_RING, STEP, WINDOW, MemoryStore, RingSpool
+from beam.store.memory import GROWTH, HISTORY, SMALLEST_RING, WINDOW, MemoryStore, RingSpool
 from beam.testing import Rehearsal, some_bytes
 
 GONE = SenderLost("The sender left before the end.")
@@ -54,9 +54,9 @@ def test_a_ring_grows_as_it_fills(memory: Quota) -> None:
     spool = ring(memory)
     assert memory.used == SMALLEST_RING
     sent = 0
-    while step := fill(spool, STEP // 4):
+    while step := fill(spool, GROWTH // 4):
         sent += step
-        assert sent <= memory.used <= sent + 2 * STEP
+        assert sent <= memory.used <= sent + 2 * GROWTH
     assert sent == memory.used == WINDOW + HISTORY
     spool.abort(GONE)
 
