@@ -29,7 +29,7 @@ RULES = [
     "body",
 ]
 REACTOR = ["producer", "broker", "log"]
-ENTRY = ["tap", "testing"]
+ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},
     1: {
@@ -298,12 +298,15 @@ def test_the_finder_of_private_names_finds_some() -> None:
         del MODULES[module.name]
 
 
+TESTING = {"beam.testing", "beam.testing.contract", "beam.testing.rehearsal"}
+
+
 @pytest.mark.parametrize(
     ("without", "unwanted"),
     [
-        ({"beam.testing"}, {"pytest", "pytest_twisted", "hypothesis"}),
+        (TESTING, {"pytest", "pytest_twisted", "hypothesis"}),
         # prometheus_client.twisted imports the reactor
-        ({"beam.testing", "beam.web.metrics", "beam.tap"}, {"twisted.internet.reactor"}),
+        ({*TESTING, "beam.web.metrics", "beam.tap"}, {"twisted.internet.reactor"}),
     ],
     ids=["tests", "reactor"],
 )

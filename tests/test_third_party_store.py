@@ -109,7 +109,7 @@ def test_a_broken_one_does_not(package: Path, environment: dict[str, str], tmp_p
         for name, text in FILES.items():
             (broken / name).parent.mkdir(parents=True, exist_ok=True)
             (broken / name).write_text(text.replace(good, bad))
-        (broken / "conftest.py").write_text("import beam.testing\n\nbeam.testing.PATIENCE = 0.5\n")
+        (broken / "conftest.py").write_text("from beam.testing import rehearsal\n\nrehearsal.PATIENCE = 0.5\n")
         assert good in FILES[STORE]
         path = environment["PYTHONPATH"].replace(str(package), str(broken))
         command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", SUITE]

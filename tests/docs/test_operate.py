@@ -21,8 +21,9 @@ from docs.support import OPERATE, ROOT, block, make_certificate, running
 from harness import BOUND, Server, curl, free_port, read_until, twist, until
 
 from beam.errors import Outcome
+from beam.flags import FLAGS, SWITCHES
 from beam.log import LINE
-from beam.tap import FAREWELL, FLAGS, SWITCHES
+from beam.tap import FAREWELL
 from beam.web.head import LIMIT
 
 TEXT = OPERATE.read_text()
