@@ -22,7 +22,8 @@ from beam.errors import BeamError, SenderLost, StoreFailed, StoreFull, Unavailab
 from beam.interfaces import IHouse
 from beam.quota import Quota
 from beam.store import House
-from beam.store.disk import READ_STEP, DiskStore
+from beam.store.disk import DiskStore
+from beam.store.file import READ_STEP
 from beam.testing import MEMORY, Bench, Rehearsal, in_reactor, some_bytes, until
 
 KIB = 1 << 10
