@@ -12,11 +12,13 @@ from attrs import define, field
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from zope.interface import implementer
 
 from beam.deadlines import Deadline, Deadlines
+from beam.delivery import Delivery, Forwarding
 from beam.errors import (
     BeamError,
+    Forwarded,
+    ForwardFailed,
     NoReceiver,
     NotFound,
     Outcome,
@@ -24,51 +26,16 @@ from beam.errors import (
     TooLarge,
     Unavailable,
 )
-from beam.interfaces import IReader, IStore
+from beam.interfaces import IStore
 from beam.patience import Patience
-from beam.peers import IDelivery, IReceiver, ISender
+from beam.peers import IReceiver, ISender
 from beam.policy import Policy, SendOptions
 from beam.rendezvous import Rendezvous
-from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Offer, Span, State, Transfer
+from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
 TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
 PEERS_IN_LOG = 8
 DRAINING = "This server is about to stop; try again in a moment."
-
-
-@implementer(IDelivery)
-@define(eq=False)
-class Delivery:
-    """One receiver being served from one transfer, and our patience with it."""
-
-    broker: "Broker"
-    transfer: Transfer
-    receiver: IReceiver
-    reader: IReader
-    span: Span
-    deadline: Deadline = field(init=False)
-    patience: Patience = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.deadline = Deadline(self.look)
-        now, limit = self.broker.clock.seconds(), self.broker.policy.idle_timeout
-        self.patience = Patience(limit, now, self.reader.position)
-        self.broker.at(self.deadline, now + limit / 8)
-
-    def look(self, now: float) -> None:
-        """Cut a receiver that has bytes to take and takes none, or so few that others wait for it."""
-        transfer, policy = self.transfer, self.broker.policy
-        # What lies in the system's buffers has not been taken, and can be megabytes.
-        position = self.reader.position - self.receiver.untaken()
-        others_wait = transfer.receiving > 1 and not transfer.keeps
-        least = policy.min_rate if others_wait else 0
-        if self.patience.is_over(now, position, position < transfer.spool.head, least):
-            self.receiver.cut(RequestTimeout("This receiver took too little for too long."))
-        else:
-            self.broker.at(self.deadline, now + policy.idle_timeout / 8)
-
-    def done(self, delivered: bool) -> None:
-        self.broker.delivered(self, delivered)
 
 
 @define(eq=False)
@@ -79,6 +46,8 @@ class Life:
     timeout: Deadline  # of its state
     watch: Deadline  # the next look at the sender
     patience: Patience  # with the sender
+    forwarding: Forwarding | None = None  # since it began
+    told: bool = False  # whether the sender knows how it ended
 
 
 @define(eq=False)
@@ -110,6 +79,7 @@ class Broker(Service):
         self.drained: Deferred[None] | None = None
         self.bytes_in = 0  # of transfers that have ended
         self.bytes_out = 0
+        self.bytes_forwarded = 0  # by forwards that have ended
         self._timer: IDelayedCall | None = None
         self._waits: dict[IReceiver, Waiting] = {}
         self._lives: dict[Transfer, Life] = {}
@@ -140,11 +110,18 @@ class Broker(Service):
     # The sender's side.
 
     def send(
-        self, key: str, options: SendOptions, length: int | None, sender: ISender, etag: str | None = None
+        self,
+        key: str,
+        options: SendOptions,
+        length: int | None,
+        sender: ISender,
+        forward: Forward | None = None,
+        etag: str | None = None,
     ) -> Transfer:
         """Admit a sender, or refuse it.  Receivers are served once ``offer`` has been called.
 
         :param length: bytes of the body, if known.
+        :param forward: where it goes on to, if anywhere.
         :raises BeamError: the refusal.
         """
         now = self.clock.seconds()
@@ -155,7 +132,9 @@ class Broker(Service):
         if limit is not None and length is not None and length > limit:
             raise TooLarge(f"The file has {length} bytes; this server takes {limit} at most.")
         store = self.stores[options.store]
-        if options.wait == 0 and not store.keeps and len(self.rendezvous.waiting.get(key, ())) < options.readers:
+        somebody = len(self.rendezvous.waiting.get(key, ())) >= options.needed
+        somebody = somebody or (forward is not None and options.readers is None)
+        if options.wait == 0 and not store.keeps and not somebody:
             raise NoReceiver("No receiver is there; start one first, or send with a longer wait.")
         transfer = Transfer(
             key=key,
@@ -166,6 +145,7 @@ class Broker(Service):
             spool=store.create(length, lambda error: self.fail(transfer, error)),
             keeps=store.keeps,
             length=length,
+            forward=forward,
         )
         self.rendezvous.begin(transfer)
         self._lives[transfer] = Life(
@@ -182,6 +162,7 @@ class Broker(Service):
         """The sender has said what it sends: serve whoever waits."""
         transfer.offer = offer
         self._invite(transfer)
+        self._look_whether_to_forward(transfer)
 
     def whole(self, transfer: Transfer, digests: Mapping[str, bytes]) -> None:
         """The last byte of the body is in the spool."""
@@ -192,8 +173,9 @@ class Broker(Service):
             if transfer.outcome is None:
                 transfer.whole_at = self.clock.seconds()
                 self._happened(transfer, Event.WHOLE)
-                if transfer.keeps and transfer in self._lives:
-                    self._lives[transfer].sender.transfer_ended(transfer)
+                if transfer.keeps and transfer.outcome is None:
+                    self._look_whether_to_forward(transfer)
+                    self._look_whether_to_tell(transfer)
                     self._look_whether_spent(transfer)
 
         if transfer.keeps:
@@ -211,6 +193,13 @@ class Broker(Service):
         if transfer.outcome is None:
             transfer.fail(error)
             self._end(transfer)
+
+    def _look_whether_to_tell(self, transfer: Transfer) -> None:
+        """Tell the sender that its body is stored, and forwarded if it was to be."""
+        life = self._lives.get(transfer)
+        if life is not None and (transfer.forward is None or transfer.forward.outcome is not None) and not life.told:
+            life.told = True
+            life.sender.transfer_ended(transfer)
 
     def _look_at_sender(self, transfer: Transfer, now: float) -> None:
         if transfer.state is State.KEPT:
@@ -262,7 +251,7 @@ class Broker(Service):
     @staticmethod
     def _gathers(transfer: Transfer) -> bool:
         """Whether it still waits for several receivers."""
-        return transfer.state in NOBODY_CAME and transfer.options.readers > 1
+        return transfer.state in NOBODY_CAME and transfer.options.needed > 1
 
     def _invite(self, transfer: Transfer) -> None:
         """Serve those who wait for ``transfer``, if they are enough; looks are served in any case.
@@ -279,7 +268,7 @@ class Broker(Service):
                 (looks if span.look else chosen).append((receiver, span))
             except BeamError as error:
                 refused.append((receiver, error))
-        if transfer.state in NOBODY_CAME and len(chosen) < transfer.options.readers:
+        if transfer.state in NOBODY_CAME and len(chosen) < transfer.options.needed:
             chosen = []
         for receiver, _ in (*chosen, *looks, *refused):
             self.leave(transfer.key, receiver)
@@ -293,6 +282,7 @@ class Broker(Service):
             delivery.receiver.serve(delivery)
         for receiver, reason in refused:
             receiver.refuse(reason)
+        self._look_whether_to_forward(transfer)
 
     def _join(self, transfer: Transfer, receiver: IReceiver, span: Span) -> Delivery:
         """Give ``receiver`` a reader.
@@ -337,7 +327,10 @@ class Broker(Service):
 
     def _after_delivery(self, transfer: Transfer) -> None:
         if transfer.receiving == 0:
-            self._happened(transfer, Event.SERVED if transfer.deliveries else Event.DESERTED)
+            if not transfer.delivered:
+                self._happened(transfer, Event.DESERTED)
+            elif transfer.keeps or transfer.forward is None or not transfer.forward.running:
+                self._happened(transfer, Event.SERVED)
         self._look_whether_spent(transfer)
 
     def _look_whether_spent(self, transfer: Transfer) -> None:
@@ -345,6 +338,39 @@ class Broker(Service):
         downloads = transfer.options.downloads
         if transfer.state is State.KEPT and downloads is not None and transfer.deliveries >= downloads:
             self._happened(transfer, Event.SPENT)
+
+    # Forwards.
+
+    def _look_whether_to_forward(self, transfer: Transfer) -> None:
+        """Begin the forward of ``transfer``: when it is admitted, or its receivers are there, or its body is whole."""
+        forward = transfer.forward
+        if forward is None or forward.reader is not None or forward.outcome is not None or transfer.outcome is not None:
+            return
+        gathers = transfer.options.readers and transfer.state in NOBODY_CAME
+        if transfer.state is State.KEPT if forward.spooled else not gathers:
+            forwarding = self._lives[transfer].forwarding = Forwarding(self, transfer, forward)
+            forwarding.begin()
+            if transfer.outcome is None:
+                self._set_deadline(transfer)
+
+    def forwarded(self, transfer: Transfer) -> None:
+        """The forward of ``transfer`` has ended, well or not.  No receiver is cut for it."""
+        forward = transfer.forward
+        assert forward is not None
+        self.bytes_forwarded += forward.sent
+        if transfer.outcome is not None:
+            return
+        if transfer.keeps:
+            self._set_deadline(transfer)
+            if transfer.state is State.KEPT:
+                self._look_whether_to_tell(transfer)
+        elif transfer.receiving == 0:
+            if transfer.delivered:
+                self._happened(transfer, Event.SERVED)
+            elif forward.failed and not transfer.left and forward.error is not None:
+                self.fail(transfer, forward.error)
+            else:
+                self._set_deadline(transfer)
 
     # What follows.
 
@@ -363,9 +389,15 @@ class Broker(Service):
     def _end(self, transfer: Transfer) -> None:
         """The outcome is set: free the key, let everything go, tell everybody."""
         now = self.clock.seconds()
-        if transfer.error is None and transfer.outcome not in (Outcome.DELIVERED, Outcome.STORED):
+        forward = transfer.forward
+        if transfer.outcome in (Outcome.DELIVERED, Outcome.STORED):
+            if forward is not None and forward.failed:
+                transfer.outcome = Outcome.FORWARD_FAILED  # the receivers have it all the same
+        elif transfer.error is None:
             transfer.error = transfer.reason()
         life = self._lives.pop(transfer)
+        if life.forwarding is not None:
+            life.forwarding.cut(ForwardFailed("The transfer ended before the forward did.", Forwarded.CUT))
         self.at(life.timeout, inf)
         self.at(life.watch, inf)
         self.rendezvous.end(transfer, now)
@@ -378,7 +410,7 @@ class Broker(Service):
             transfer.spool.release()
         else:
             transfer.spool.abort(transfer.error)
-        if not (transfer.keeps and transfer.whole_at is not None):
+        if not life.told:
             life.sender.transfer_ended(transfer)
         for observer in self.observers:
             observer(transfer, now)
@@ -391,7 +423,7 @@ class Broker(Service):
         if self.drained is None:
             self.drained = Deferred()
             for transfer in list(self.rendezvous.transfers.values()):
-                if transfer.state in NOBODY_CAME:
+                if transfer.state in NOBODY_CAME and not (transfer.forward and transfer.forward.running):
                     self.fail(transfer, Unavailable(DRAINING))
             for key, receivers in list(self.rendezvous.waiting.items()):
                 for receiver in list(receivers):

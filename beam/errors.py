@@ -23,7 +23,18 @@ class Outcome(StrEnum):
     DIGEST_MISMATCH = "digest-mismatch"
     STORE_FULL = "store-full"
     STORE_FAILED = "store-failed"
+    FORWARD_FAILED = "forward-failed"  # the target that the sender depends on did not take it
     CANCELLED = "cancelled"  # the operator or a shutdown ended it
+
+
+class Forwarded(StrEnum):
+    """The one word with which a forward ends."""
+
+    FORWARDED = "forwarded"  # the target has it all, and said so
+    REFUSED = "refused"  # the target answered something else
+    UNREACHABLE = "unreachable"  # no connection, or none that lasted
+    STALLED = "stalled"  # it took nothing, or said nothing, for too long
+    CUT = "cut"  # the transfer ended before
 
 
 class BeamError(Exception):
@@ -47,6 +58,12 @@ class BadRequest(BeamError):
 
     status = 400
     outcome = Outcome.BAD_BODY
+
+
+class Forbidden(BeamError):
+    """403: the operator does not allow it."""
+
+    status = 403
 
 
 class NotFound(BeamError):
@@ -78,6 +95,12 @@ class Gone(BeamError):
     """410: the bytes asked for were there and are no more."""
 
     status = 410
+
+
+class LengthRequired(BeamError):
+    """411: the forward target has to be told the length (RFC 9110, 15.5.12)."""
+
+    status = 411
 
 
 class PreconditionFailed(BeamError):
@@ -135,6 +158,17 @@ class ReceiverLost(BeamError):
 
     status = 502
     outcome = Outcome.RECEIVER_LOST
+
+
+class ForwardFailed(BeamError):
+    """502: the forward target did not take the file; the sentence has its status and the start of its answer."""
+
+    status = 502
+    outcome = Outcome.FORWARD_FAILED
+
+    def __init__(self, sentence: str, how: Forwarded) -> None:
+        super().__init__(sentence)
+        self.how = how
 
 
 class Unavailable(BeamError):

@@ -14,6 +14,7 @@ from twisted.python.usage import UsageError
 
 from beam import __version__
 from beam.policy import count, seconds, size
+from beam.target import Pattern, parse_pattern
 
 STDERR_PREFIX = "beam: "
 
@@ -47,6 +48,14 @@ def word(text: str) -> str:
     if not text:
         raise ValueError("a value is missing")
     return text
+
+
+def pattern(text: str) -> Pattern | None:
+    """An address pattern as ``beam.target`` reads it.
+
+    :raises ValueError: it is none.
+    """
+    return parse_pattern(word(text))
 
 
 def a_switch(text: str) -> bool:
@@ -87,10 +96,17 @@ FLAGS = (
     Flag("max-connections", None, "", "connections at a time; below the descriptor limit if not given", count),
     Flag("max-waiting", None, "50000", "receivers that may wait", count),
     Flag("max-waiting-per-key", None, "1000", "receivers that may wait for one key", count),
+    Flag(
+        "allow-forward", None, "", "addresses that senders may forward to: a pattern, or any; repeatable", pattern, True
+    ),
+    Flag("forward-timeout", None, "60", "seconds that a forward may stand still", seconds),
     Flag("drain-timeout", None, "60", "seconds to let transfers finish after the first signal", seconds),
     Flag("metrics-addr", None, "", "where to serve /metrics and /health, as for --listen", word),
 )
-SWITCHES = {"list-keys": "show keys in clear on the page and in the log"}
+SWITCHES = {
+    "list-keys": "show keys in clear on the page and in the log",
+    "allow-forward-private": "let senders forward to addresses that are not public",
+}
 
 
 class Options(TwistedOptions):
@@ -120,8 +136,12 @@ class Options(TwistedOptions):
     opt_l = opt_listen
 
     def opt_store(self, value: str) -> None:
-        """memory:window=4M:history=12M:cap=1G or disk:PATH:cap=10G; the first is the default; repeatable [memory]"""
+        """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default; repeatable [memory]"""
         self._many.setdefault("store", []).append(value)
+
+    def opt_allow_forward(self, value: str) -> None:
+        """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""
+        self._many.setdefault("allow-forward", []).append(value)
 
     def opt_version(self) -> None:
         """Display beam's version and exit."""
@@ -147,10 +167,11 @@ class Options(TwistedOptions):
                 origin, given = variable, os.environ[variable]
                 given = given.split() if flag.many else given
             if given is None:
-                given = [flag.default] if flag.many else flag.default or None
+                given = flag.default.split() if flag.many else flag.default or None
             try:
                 if flag.many:
-                    self[flag.name] = [flag.parse(value) for value in given or [""]]
+                    nothing = [""] if flag.default else []
+                    self[flag.name] = [flag.parse(value) for value in given or nothing]
                 else:
                     self[flag.name] = None if given is None else flag.parse(given)
             except ValueError as error:

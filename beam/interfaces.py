@@ -126,6 +126,33 @@ class IStore(Interface):
         """Bytes that count against the store's quota now."""
 
 
+class IForwardTarget(Interface):
+    """Whoever takes a body on to another server."""
+
+    host: str = Attribute("all that the log shows of the address")
+    name: str = Attribute("what the sender reads of it")
+
+    def start(reader: IReader, length: int | None, content_type: str) -> "Deferred[None]":
+        """Drain ``reader``, whose body has ``length`` bytes, if that is known.
+
+        Fires when the target has said that it has it all; fails with ``ForwardFailed``, or with the ``BeamError`` that
+        ended the body.
+        """
+
+    def untaken() -> int:
+        """Bytes that were read for the target and that it is not known to have yet."""
+
+    def cut() -> None:
+        """Break off, so that the target does not take the part for the whole."""
+
+
+class IForwardingStore(IStore):
+    """A store whose bodies all go on to a target of the operator's; its spools hold."""
+
+    def url(key: str) -> str:
+        """The address to which the body under ``key`` goes."""
+
+
 class IHouse(Interface):
     """What every store may use."""
 

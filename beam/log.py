@@ -11,7 +11,7 @@ log = Logger()
 
 LINE = (
     "transfer {outcome} key={key} bytes={bytes_in} sent={bytes_out} seconds={seconds:.3f} "
-    "receivers={deliveries} left={left} sender={sender} peers={peers}"
+    "receivers={deliveries} left={left} sender={sender} peers={peers} forward={forward}"
 )
 
 
@@ -19,6 +19,7 @@ def transfer_logger(policy: Policy) -> Callable[[Transfer, float], None]:
     """An observer for ``Broker.observers``.  The key is shown as far as ``policy`` allows."""
 
     def observe(transfer: Transfer, now: float) -> None:
+        forward = transfer.forward
         log.info(
             LINE,
             outcome=str(transfer.outcome),
@@ -30,6 +31,7 @@ def transfer_logger(policy: Policy) -> Callable[[Transfer, float], None]:
             left=transfer.left,
             sender=transfer.offer.peer if transfer.offer else "-",
             peers=",".join(transfer.peers) or "-",
+            forward="-" if forward is None else f"{forward.target.host}:{forward.outcome or 'never-begun'}",
         )
 
     return observe

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from attrs import frozen
 
 from beam.errors import BadRequest
+from beam.target import Pattern
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+FORWARDS = {"spool", "best-effort"}
 DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}  # RFC 9530, section 5: name on the wire -> hashlib's
 
 
@@ -32,6 +34,9 @@ class Policy:
     max_waiting: int = 50000
     max_waiting_per_key: int = 1000
     list_keys: bool = False
+    allow_forward: tuple[Pattern | None, ...] = ()
+    allow_forward_private: bool = False
+    forward_timeout: float = 60
 
     def shown(self, key: str) -> str:
         """``key`` as pages and the log may show it."""
@@ -44,21 +49,28 @@ class Policy:
 class SendOptions:
     """The query options of one send.
 
-    :param readers: receivers that must be there before the start; holding stores only.
+    :param readers: receivers that must be there before the start, if it was said; holding stores only.
     :param wait: seconds for the first receiver; holding stores only.
     :param downloads: complete downloads after which the key is free; keeping stores only.
     :param ttl: seconds to keep, in place of both of the operator's; keeping stores only.
     :param name: file name for the receivers.
     :param digest: algorithm to compute while the bytes pass, as RFC 9530 names it.
+    :param forward: how to forward: ``spool``, ``best-effort``, or both.
     """
 
     store: str = ""
-    readers: int = 1
+    readers: int | None = None
     downloads: int | None = None
     ttl: float | None = None
     wait: float = 3600
     name: str | None = None
     digest: str | None = None
+    forward: frozenset[str] = frozenset()
+
+    @property
+    def needed(self) -> int:
+        """Receivers that must be there before the start."""
+        return self.readers or 1
 
 
 def size(text: str) -> int:
@@ -139,7 +151,7 @@ def send_options(query: Mapping[str, Sequence[str]], policy: Policy, stores: Map
     :param stores: for each configured store whether it keeps; the first is the default.
     :raises BadRequest: an option that is unknown, malformed, above its cap, or not for this kind of store.
     """
-    known = ("store", "readers", "downloads", "ttl", "wait", "name", "digest")
+    known = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward")
     for unknown in query.keys() - set(known):
         raise BadRequest(f"There is no option {unknown[:40]!r}; the options are {', '.join(known)}.")
     store = one(query, "store")
@@ -147,6 +159,14 @@ def send_options(query: Mapping[str, Sequence[str]], policy: Policy, stores: Map
         store = next(iter(stores))
     elif store not in stores:
         raise BadRequest(f"There is no store {store[:40]!r} here; this server has {', '.join(stores)}.")
+    forward = frozenset((one(query, "forward") or "").split(",")) if "forward" in query else frozenset[str]()
+    if forward - FORWARDS:
+        raise BadRequest(f"The option forward is one of {', '.join(sorted(FORWARDS))}, or both with a comma.")
+    if "spool" in forward and not stores[store]:
+        keeping = [name for name, keeps in stores.items() if keeps]
+        if not keeping:
+            raise BadRequest("The option forward=spool needs a disk store, which this server does not have.")
+        store = keeping[0]
     keeps = stores[store]
     for name in ("readers", "wait") if keeps else ("downloads", "ttl"):
         if name in query:
@@ -161,10 +181,11 @@ def send_options(query: Mapping[str, Sequence[str]], policy: Policy, stores: Map
     ttl = capped_seconds(query, "ttl", -1, policy.max_ttl)
     return SendOptions(
         store=store,
-        readers=counted(query, "readers") or 1,
+        readers=counted(query, "readers"),
         downloads=counted(query, "downloads"),
         ttl=None if ttl < 0 else ttl,
         wait=capped_seconds(query, "wait", policy.put_wait, policy.max_wait),
         name=name_option,
         digest=digest,
+        forward=forward,
     )

@@ -1,5 +1,7 @@
 """The producer end of a download: feeds any ``IConsumer`` from a reader, at the consumer's pace."""
 
+from typing import TypeVar
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
@@ -8,6 +10,8 @@ from beam.errors import BeamError, RangeNotSatisfiable
 from beam.interfaces import IReader, ISink
 
 WRITE = 112 << 10  # bytes a write; above 128K malloc would map and unmap each
+
+T = TypeVar("T")
 
 
 @implementer(IPushProducer, ISink)
@@ -24,10 +28,22 @@ class SpoolProducer:
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] = Deferred()
 
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Begin.  Fires with ``None`` after the last write; fails with the ``BeamError`` that cut the body short."""
-        self._consumer = consumer
+    def feed(self, consumer: IConsumer) -> Deferred[None]:
+        """Register with ``consumer`` and begin; see ``startProducing``."""
         consumer.registerProducer(self, True)
+
+        def leave(result: T) -> T:
+            consumer.unregisterProducer()
+            return result
+
+        return self.startProducing(consumer).addBoth(leave)
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Begin.  Fires with ``None`` after the last write; fails with the ``BeamError`` that cut the body short.
+
+        Whoever calls this has registered us already, as ``twisted.web.iweb.IBodyProducer`` has it.
+        """
+        self._consumer = consumer
         if self._missing == 0:
             self.body_complete()
         else:
@@ -60,10 +76,7 @@ class SpoolProducer:
     def _end(self) -> bool:
         """Leave the consumer; whether we had not: a part may be over long before the body is."""
         consumer, self._consumer = self._consumer, None
-        if consumer is None:
-            return False
-        consumer.unregisterProducer()
-        return True
+        return consumer is not None
 
     def pauseProducing(self) -> None:
         self._paused = True

@@ -179,6 +179,9 @@ def makeService(options: Options) -> Relay:
         max_waiting=options["max-waiting"],
         max_waiting_per_key=options["max-waiting-per-key"],
         list_keys=options["list-keys"],
+        allow_forward=tuple(options["allow-forward"]),
+        allow_forward_private=options["allow-forward-private"],
+        forward_timeout=options["forward-timeout"],
     )
     memory = Quota(options["max-memory"])
     house = House(reactor, memory, options["data-dir"] or "", options["max-disk"])

@@ -10,8 +10,8 @@ from math import inf
 
 from attrs import define, field, frozen
 
-from beam.errors import BeamError, NoReceiver, Outcome, ReceiverLost, SenderLost
-from beam.interfaces import ISpool
+from beam.errors import BeamError, Forwarded, NoReceiver, Outcome, ReceiverLost, SenderLost
+from beam.interfaces import IForwardTarget, IReader, ISpool
 from beam.policy import Policy, SendOptions
 
 
@@ -33,7 +33,7 @@ class Event(StrEnum):
 
     JOINED = "joined"  # a receiver is being served
     DESERTED = "deserted"  # the last receiver left, and none has got the whole
-    SERVED = "served"  # the last receiver is done, and at least one got the whole
+    SERVED = "served"  # the last receiver or the forward is done, and at least one got the whole
     WHOLE = "whole"  # the last byte of the body is in the store
     LOST = "lost"  # the sender's connection broke
     TIMEOUT = "timeout"  # the state's deadline has come
@@ -46,6 +46,7 @@ TABLE: dict[tuple[State, Event], State | Outcome] = {
     (State.WAITING, Event.LOST): Outcome.SENDER_LOST,
     (State.WAITING, Event.TIMEOUT): Outcome.EXPIRED,
     (State.HELD, Event.JOINED): State.ENDING,
+    (State.HELD, Event.SERVED): Outcome.DELIVERED,
     (State.HELD, Event.LOST): Outcome.SENDER_LOST,
     (State.HELD, Event.TIMEOUT): Outcome.EXPIRED,
     (State.FLOWING, Event.JOINED): State.FLOWING,
@@ -61,6 +62,7 @@ TABLE: dict[tuple[State, Event], State | Outcome] = {
     (State.FORSAKEN, Event.LOST): Outcome.SENDER_LOST,
     (State.FORSAKEN, Event.TIMEOUT): Outcome.RECEIVER_LOST,
     (State.STRANDED, Event.JOINED): State.ENDING,
+    (State.STRANDED, Event.SERVED): Outcome.DELIVERED,
     (State.STRANDED, Event.LOST): State.STRANDED,
     (State.STRANDED, Event.TIMEOUT): Outcome.RECEIVER_LOST,
     (State.STORING, Event.JOINED): State.STORING,
@@ -98,6 +100,38 @@ class Offer:
     peer: str = "-"
 
 
+@define(eq=False)
+class Forward:
+    """A transfer's way on to a target.
+
+    :param target: who takes it there.
+    :param spooled: whether it begins when the body is whole, so that its length is known.
+    :param best_effort: whether the receivers' delivery decides when it fails.
+    """
+
+    target: IForwardTarget
+    spooled: bool = False
+    best_effort: bool = False
+    reader: IReader | None = None  # since it began
+    outcome: Forwarded | None = None
+    error: BeamError | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the target may still take it."""
+        return self.reader is not None and self.outcome is None
+
+    @property
+    def failed(self) -> bool:
+        """Whether the sender has to hear that the target did not take it."""
+        return self.error is not None and not self.best_effort
+
+    @property
+    def sent(self) -> int:
+        """Bytes that were read for the target."""
+        return 0 if self.reader is None else self.reader.position
+
+
 @frozen
 class Span:
     """The part of a body that a receiver wants: from ``start`` to before ``stop`` (``None``: to the end).
@@ -124,6 +158,7 @@ class Transfer:
     state: State
     spool: ISpool
     keeps: bool
+    forward: Forward | None = None
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None
     error: BeamError | None = None
@@ -171,6 +206,8 @@ class Transfer:
 
     def due(self, policy: Policy) -> float:
         """When ``TIMEOUT`` happens; ``inf`` where bytes move, and patience is with those who move them."""
+        if self.forward is not None and self.forward.running:
+            return inf
         if self.state in NOBODY_CAME:
             return self.started + self.options.wait
         back = inf if self.left_at is None else self.left_at + policy.resume_timeout
@@ -185,6 +222,11 @@ class Transfer:
         else:
             end = self.whole_at + policy.put_ttl
         return max(end, back) if self.left else end
+
+    @property
+    def delivered(self) -> bool:
+        """Whether somebody has it all."""
+        return self.deliveries > 0 or (self.forward is not None and self.forward.outcome is Forwarded.FORWARDED)
 
     @property
     def broken(self) -> bool:

@@ -194,7 +194,7 @@ class Download:
             self._direct.start()
         else:
             producer = SpoolProducer(delivery.reader, limit)
-            producer.startProducing(request).addCallbacks(self._ended, self._failed)
+            producer.feed(request).addCallbacks(self._ended, self._failed)
 
     def _failed(self, failure: Failure) -> None:
         error = failure.value

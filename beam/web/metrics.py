@@ -12,7 +12,7 @@ from prometheus_client.twisted import MetricsResource
 from twisted.web.resource import Resource
 
 from beam.broker import Broker
-from beam.errors import Outcome
+from beam.errors import Forwarded, Outcome
 from beam.quota import Quota
 from beam.transfer import BODY_IS_COMING, Transfer
 
@@ -30,6 +30,7 @@ class Gauges(Collector):
         """Called by the registry at every scrape."""
         broker = self._broker
         transfers = list(broker.rendezvous.transfers.values())
+        forwards = [each.forward for each in transfers if each.forward is not None and each.forward.running]
         gauges: dict[str, tuple[str, float]] = {
             "beam_pipes": ("Keys in use.", len(transfers)),
             "beam_disk_usage": (
@@ -40,6 +41,7 @@ class Gauges(Collector):
             "beam_key_waiters": ("Receivers that wait for a sender.", broker.rendezvous.waiters),
             "beam_active_uploads": ("Bodies that are coming.", sum(each.state in BODY_IS_COMING for each in transfers)),
             "beam_active_downloads": ("Receivers that are being served.", len(broker.deliveries)),
+            "beam_active_forwards": ("Forwards under way.", len(forwards)),
             "beam_draining": ("1 while the server is about to stop.", broker.drained is not None),
         }
         for name, (text, value) in gauges.items():
@@ -50,6 +52,8 @@ class Gauges(Collector):
         )
         yield CounterMetricFamily("beam_bytes_in", "Bytes of bodies received.", value=broker.bytes_in + running_in)
         yield CounterMetricFamily("beam_bytes_out", "Bytes of bodies delivered.", value=broker.bytes_out + running_out)
+        forwarded = broker.bytes_forwarded + sum(each.sent for each in forwards)
+        yield CounterMetricFamily("beam_bytes_forwarded", "Bytes of bodies given to targets.", value=forwarded)
 
 
 def metrics_resource(broker: Broker, memory: Quota) -> Resource:
@@ -58,12 +62,17 @@ def metrics_resource(broker: Broker, memory: Quota) -> Resource:
     registry.register(Gauges(broker, memory))
     ended = Counter("beam_transfers", "Transfers by their outcome.", ["outcome"], registry=registry)
     duration = Histogram("beam_transfer_seconds", "From admission to the end.", buckets=SECONDS, registry=registry)
+    forwards = Counter("beam_forwards", "Forwards by their outcome.", ["outcome"], registry=registry)
     for outcome in Outcome:
         ended.labels(outcome.value)
+    for how in Forwarded:
+        forwards.labels(how.value)
 
     def observe(transfer: Transfer, now: float) -> None:
         ended.labels(str(transfer.outcome)).inc()
         duration.observe(now - transfer.started)
+        if transfer.forward is not None and transfer.forward.outcome is not None:
+            forwards.labels(str(transfer.forward.outcome)).inc()
 
     broker.observers.append(observe)
     root = Resource()

@@ -160,6 +160,17 @@ class StreamingRequest(Request):
             self._expects = False
             self.channel._send100Continue()
 
+    def hold(self) -> None:
+        """Keep what comes of the body, and of requests behind it, until ``go_on``."""
+        channel: Any = self.channel
+        channel.hold()
+
+    def go_on(self) -> None:
+        """Take what ``hold`` has kept, and what comes."""
+        channel: Any = self.channel
+        if channel is not None:
+            channel.go_on()
+
     def bypassed(self, n: int) -> None:
         """A direct end has read the ``n`` bytes that were missing: end the body as Twisted would."""
         decoder: Any = self.channel._transferDecoder
@@ -253,6 +264,7 @@ class Channel(HTTPChannel):
         self._parsing = False
         self._closing: IDelayedCall | None = None
         self._discarding = False
+        self._held = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -262,7 +274,7 @@ class Channel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         if self._discarding:
             return
-        if not self.line_mode and not self._parsing and not self._incoming:
+        if not self.line_mode and not self._parsing and not self._incoming and not self._held:
             self._parsing = True
             super().dataReceived(data)  # a body, or what comes behind it
             self._parsing = False
@@ -272,7 +284,7 @@ class Channel(HTTPChannel):
             return
         self._parsing = True
         try:
-            while self._incoming and not self._discarding:
+            while self._incoming and not self._discarding and not self._held:
                 if self.line_mode:
                     if not self._take_head():
                         break
@@ -281,6 +293,22 @@ class Channel(HTTPChannel):
                     super().dataReceived(data)
         finally:
             self._parsing = False
+
+    def hold(self) -> None:
+        """Parse nothing more until ``go_on``."""
+        self._held = True
+        self.setTimeout(None)
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Parse what came meanwhile, and read on."""
+        self._held = False
+        if self._incoming:
+            self.dataReceived(b"")
+        transport: Any = self.transport
+        if transport is not None:
+            transport.resumeProducing()
 
     def _take_head(self) -> bool:
         """Hand the next head to Twisted, alone, so that nothing reaches its parser unchecked; whether there was one."""

@@ -9,19 +9,23 @@ from collections import deque
 from typing import Any, TypeGuard
 from urllib.parse import quote
 
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from beam.body import Body
 from beam.broker import Broker
-from beam.errors import BadRequest, BeamError
+from beam.errors import BadRequest, BeamError, Forwarded, ForwardFailed
+from beam.interfaces import IForwardTarget
 from beam.peers import ISender
 from beam.policy import SendOptions, send_options
-from beam.transfer import Offer, Transfer
+from beam.target import Target
+from beam.transfer import Forward, Offer, Transfer
 from beam.web.answer import answer, refuse
 from beam.web.direct import DirectUpload
 from beam.web.fields import announced_digests, digest_field, filename_in, is_control, is_whole, safe_filename
 from beam.web.form import FilePart, FormDecoder, is_form
+from beam.web.forward import TargetPut, forward_headers, resolve, target_of
 from beam.web.request import StreamingRequest
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
@@ -63,7 +67,40 @@ def send(request: StreamingRequest, broker: Broker, key: str, query: dict[str, l
         upload = FormUpload(request, broker, key, options, FormDecoder(content_type))
     else:
         upload = Upload(request, broker, key, options)
-    upload.begin(announced)
+    named = (query.get("store") or [next(iter(broker.stores))])[0]
+    found = target_of(request, broker.policy, broker.stores[named], key, upload.file_length(), options)
+    if found is None:
+        upload.begin(announced)
+    else:
+        headers = forward_headers(request, not is_form(content_type))
+        request.hold()  # a name may have to be resolved before the sender is admitted
+        ensureDeferred(forward(request, broker, upload, announced, *found, headers))
+
+
+async def forward(
+    request: StreamingRequest,
+    broker: Broker,
+    upload: "Upload",
+    announced: dict[str, bytes],
+    target: Target,
+    own: bool,
+    headers: dict[str, list[str]],
+) -> None:
+    """Begin ``upload``, whose file goes on to ``target``.
+
+    :param own: whether that is the operator's address.
+    """
+    gone: list[bool] = []
+    request.on_lost(lambda: gone.append(True), lambda: False)
+    try:
+        policy = broker.policy
+        addresses = await resolve(broker.clock, target, own or policy.allow_forward_private, policy.forward_timeout)
+        if not gone:
+            upload.begin(announced, TargetPut(broker.clock, policy, target, addresses, headers, own))
+    except BeamError as error:
+        if not gone:
+            refuse(request, error)
+    request.go_on()
 
 
 @implementer(ISender, IPushProducer)
@@ -87,14 +124,18 @@ class Upload:
         """Bytes of the file, if the head tells."""
         return self._request.length
 
-    def begin(self, announced: dict[str, bytes]) -> None:
+    def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
         """Ask to be admitted, and take the body.
 
+        :param target: where the file goes on to, if anywhere.
         :raises BeamError: the refusal.
         """
-        request, broker = self._request, self._broker
+        request, broker, options = self._request, self._broker, self._options
         length = self.file_length()
-        self._transfer = broker.send(self._key, self._options, length, self)
+        forward = None
+        if target is not None:
+            forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
+        self._transfer = broker.send(self._key, options, length, self, forward)
         self._body = Body(self._transfer.spool, length, broker.policy.max_pipe_size, announced, self._options.digest)
         self._transfer.spool.registerProducer(self, True)
         if self._connection is not None:
@@ -250,24 +291,38 @@ class Upload:
     def transfer_ended(self, transfer: Transfer) -> None:
         self._detach()
         self._pieces.clear()
-        error = transfer.error
+        if self._left:
+            return
+        error, forward, report = transfer.error, transfer.forward, ""
+        if forward is not None and forward.error is not None and error is None:
+            if forward.failed:
+                done = self.success(transfer)
+                error = ForwardFailed(f"{forward.error.sentence} But this server {done}.", Forwarded.REFUSED)
+            report = f", not forwarded: {forward.error.sentence.rstrip('.')}"
         if error is not None:
             refuse(self._request, error)
             return
         headers = {"repr-digest": digest_field(transfer.digests)} if transfer.digests else {}
         if transfer.keeps:
-            ttl = self._options.ttl if self._options.ttl is not None else self._broker.policy.put_ttl
             headers["location"] = "/" + quote(transfer.key)
-            answer(self._request, 201, f"stored {transfer.length} bytes, kept for {ttl:g} s\n", headers)
+        answer(self._request, 201 if transfer.keeps else 200, f"{self.success(transfer)}{report}\n", headers)
+
+    def success(self, transfer: Transfer) -> str:
+        """What the sender reads when its body was stored, delivered or forwarded."""
+        length, forward = transfer.length, transfer.forward
+        if transfer.keeps:
+            ttl = self._options.ttl if self._options.ttl is not None else self._broker.policy.put_ttl
+            done = f"stored {length} bytes, kept for {ttl:g} s"
+        elif transfer.deliveries or forward is None:
+            receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
+            done = f"delivered {length} bytes to {receivers}"
         else:
-            answer(self._request, 200, delivered_text(transfer), headers)
-
-
-def delivered_text(transfer: Transfer) -> str:
-    """What the sender reads when its body was delivered."""
-    receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
-    early = f", {transfer.left} left early" if transfer.left else ""
-    return f"delivered {transfer.length} bytes to {receivers}{early}\n"
+            return f"forwarded {length} bytes to {forward.target.name}"
+        if transfer.left and not transfer.keeps:
+            done += f", {transfer.left} left early"
+        if forward is not None and forward.outcome is Forwarded.FORWARDED:
+            done += f", forwarded to {forward.target.name}"
+        return done
 
 
 class FormUpload(Upload):

@@ -118,7 +118,7 @@ def test_counted() -> None:
 def test_defaults_of_a_send() -> None:
     """The first store, one reader, the operator's times."""
     options = send_options({}, Policy(put_wait=77), STORES)
-    assert (options.store, options.readers, options.wait) == ("memory", 1, 77)
+    assert (options.store, options.needed, options.wait) == ("memory", 1, 77)
     assert (options.downloads, options.ttl, options.name, options.digest) == (None, None, None, None)
 
 
@@ -180,7 +180,7 @@ def test_any_options_are_taken_or_refused(query: dict[str, list[str]]) -> None:
         assert "\n" not in error.sentence
         return
     assert options.store in STORES
-    assert options.readers >= 1
+    assert options.needed >= 1
     assert options.downloads is None or options.downloads >= 1
     assert 0 <= options.wait <= 3600
     assert options.ttl is None or 0 <= options.ttl <= 86400

@@ -109,7 +109,7 @@ def test_everything_comes_through(memory: Quota, size: int, late: bool) -> None:
     if late:
         rehearsal.feed(min(size, WINDOW))
     reader, consumer = rehearsal.spool.open(0, True), Consumer()
-    answer = Answer(SpoolProducer(reader).startProducing(consumer))
+    answer = Answer(SpoolProducer(reader).feed(consumer))
     rehearsal.feed()
     assert bytes(consumer.got) == rehearsal.data
     assert answer.fired == 0, "more could come"
@@ -123,7 +123,7 @@ def test_the_consumer_sets_the_pace(memory: Quota, capacity: int) -> None:
     """A consumer that takes nothing holds the sender, across the spool."""
     rehearsal = rehearse(memory, some_bytes(20 * WINDOW))
     reader, consumer = rehearsal.spool.open(0, True), Consumer(capacity)
-    answer = Answer(SpoolProducer(reader).startProducing(consumer))
+    answer = Answer(SpoolProducer(reader).feed(consumer))
     rehearsal.feed()
     assert rehearsal.waits, "the sender has to wait"
     while rehearsal.sent < len(rehearsal.data):
@@ -143,7 +143,7 @@ def test_paused_at_the_last_byte(memory: Quota) -> None:
     """A consumer that is full with the last byte hears of the end nevertheless."""
     rehearsal = rehearse(memory, some_bytes(1000))
     reader, consumer = rehearsal.spool.open(0, True), Consumer(1000)
-    answer = Answer(SpoolProducer(reader).startProducing(consumer))
+    answer = Answer(SpoolProducer(reader).feed(consumer))
     rehearsal.feed()
     assert len(consumer.got) == 1000
     finish(rehearsal)
@@ -159,7 +159,7 @@ def test_a_part(memory: Quota, start: int, limit: int, capacity: int) -> None:
     rehearsal = rehearse(memory, some_bytes(1000))
     rehearsal.feed(min(1000, start + limit))
     reader, consumer = rehearsal.spool.open(start, False), Consumer(capacity)
-    answer = Answer(SpoolProducer(reader, limit).startProducing(consumer))
+    answer = Answer(SpoolProducer(reader, limit).feed(consumer))
     while not answer.fired:
         before = len(consumer.got)
         consumer.empty()
@@ -176,7 +176,7 @@ def test_a_part_that_the_body_does_not_have(memory: Quota) -> None:
     """The body ends before the range does: the receiver is cut, because it was promised more."""
     rehearsal = rehearse(memory, some_bytes(100))
     reader, consumer = rehearsal.spool.open(50, False), Consumer()
-    answer = Answer(SpoolProducer(reader, 100).startProducing(consumer))
+    answer = Answer(SpoolProducer(reader, 100).feed(consumer))
     rehearsal.feed()
     finish(rehearsal)
     assert isinstance(answer.error, RangeNotSatisfiable)
@@ -189,7 +189,7 @@ def test_an_abort_cuts_it_short(memory: Quota, capacity: int) -> None:
     """The answer is the error, also for a consumer that is paused; nothing is written after it."""
     rehearsal = rehearse(memory, some_bytes(1000))
     consumer = Consumer(capacity)
-    answer = Answer(SpoolProducer(rehearsal.spool.open(0, True)).startProducing(consumer))
+    answer = Answer(SpoolProducer(rehearsal.spool.open(0, True)).feed(consumer))
     rehearsal.feed(500)
     got = len(consumer.got)
     error = SenderLost("gone")
@@ -204,7 +204,7 @@ def test_an_abort_behind_a_part(memory: Quota) -> None:
     rehearsal = rehearse(memory, some_bytes(1000))
     rehearsal.feed(500)
     reader = rehearsal.spool.open(0, False)
-    answer = Answer(SpoolProducer(reader, 10).startProducing(Consumer()))
+    answer = Answer(SpoolProducer(reader, 10).feed(Consumer()))
     assert (answer.fired, answer.error) == (1, None)
     rehearsal.abort(SenderLost("gone"))
     assert (answer.fired, answer.error) == (1, None)
@@ -216,7 +216,7 @@ def test_the_end_behind_a_part(memory: Quota) -> None:
     rehearsal = rehearse(memory, some_bytes(10))
     rehearsal.feed(10)
     reader = rehearsal.spool.open(0, False)
-    answer = Answer(SpoolProducer(reader, 10).startProducing(Consumer()))
+    answer = Answer(SpoolProducer(reader, 10).feed(Consumer()))
     assert (answer.fired, answer.error) == (1, None)
     finish(rehearsal)
     assert (answer.fired, answer.error) == (1, None)
@@ -228,7 +228,7 @@ def test_a_consumer_that_is_gone(memory: Quota) -> None:
     rehearsal = rehearse(memory, some_bytes(1000))
     reader, consumer = rehearsal.spool.open(0, True), Consumer()
     producer = SpoolProducer(reader)
-    answer = Answer(producer.startProducing(consumer))
+    answer = Answer(producer.feed(consumer))
     rehearsal.feed(100)
     producer.stopProducing()
     rehearsal.feed(200)

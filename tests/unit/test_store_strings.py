@@ -117,7 +117,7 @@ def test_the_path_of_a_disk_may_come_from_a_flag(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", "no store ''; installed are disk, memory"),
+        ("", "no store ''; installed are disk, forward, memory"),
         ("tape:/dev/st0", "no store 'tape'"),
         ("x=tape", "no store 'tape'"),
         ("Memory", "no store 'Memory'"),

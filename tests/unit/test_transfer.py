@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from beam import errors
-from beam.errors import BeamError, Outcome, StoreFull, Unavailable
+from beam.errors import BeamError, Forwarded, ForwardFailed, Outcome, StoreFull, Unavailable
 from beam.interfaces import ISpool
 from beam.policy import SendOptions
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, TABLE, Event, State, Transfer
@@ -77,7 +77,7 @@ def test_a_sender_lost_behind_the_end_ends_nothing(state: State) -> None:
 def test_delivered_comes_behind_the_whole_body() -> None:
     """No receiver's success counts before the body is whole."""
     before = [state for (state, _), after in TABLE.items() if after in (Outcome.DELIVERED, Outcome.STORED)]
-    assert set(before) == {State.ENDING, State.KEPT}
+    assert set(before) == {State.HELD, State.ENDING, State.STRANDED, State.KEPT}
     assert not BODY_IS_COMING & set(before)
 
 
@@ -90,7 +90,8 @@ def test_the_groups_of_states() -> None:
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.__name__)
 def test_every_error_is_an_answer(refusal: type[BeamError]) -> None:
     """A status, one word and a sentence; 503 says when to come back."""
-    error = refusal("What happened; what to do.")
+    what = "What happened; what to do."
+    error = refusal(what, Forwarded.REFUSED) if refusal is ForwardFailed else refusal(what)
     assert error.sentence == str(error) == "What happened; what to do."
     assert 400 <= error.status < 600
     assert isinstance(error.outcome, Outcome)

@@ -3,6 +3,7 @@
 from twisted.application.service import ServiceMaker
 
 from beam.store.disk import DiskStoreMaker
+from beam.store.forward import ForwardStoreMaker
 from beam.store.memory import MemoryStoreMaker
 
 beam = ServiceMaker(
@@ -10,3 +11,4 @@ beam = ServiceMaker(
 )
 memory = MemoryStoreMaker()
 disk = DiskStoreMaker()
+forward = ForwardStoreMaker()
