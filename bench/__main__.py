@@ -10,8 +10,10 @@ import argparse
 import os
 import platform
 import signal
+import socket
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -27,12 +29,15 @@ MIB = 1 << 20
 SLOW = 20e6
 MEMORY_BOUND = 60 * MIB + 20 * MIB  # of the server, and of its one running transfer
 WARM_UP = MIB
-TABLE = "{:26} {:>7} {:9} {:>20} {:>20} {:>15}"
+TABLE = "{:31} {:>7} {:9} {:>20} {:>20} {:>15}"
 
 
 @frozen
 class Row:
-    """One case; ``cpu`` and ``speed`` are its bounds, as ratios of beam to the baseline with one receiver."""
+    """One case; ``cpu`` and ``speed`` are its bounds, as ratios of beam to the baseline with one receiver.
+
+    :param beside: another load through beam that stands in the baseline's place.
+    """
 
     title: str
     load: Load
@@ -40,6 +45,7 @@ class Row:
     cpu: float | None = None
     speed: float | None = None
     once: bool = False
+    beside: Load | None = None
 
 
 ROWS = {
@@ -50,6 +56,12 @@ ROWS = {
     "disk-4": Row("disk, 4 receivers", Load(GIB, receivers=4), store="disk"),
     "tls": Row("TLS up and down", Load(GIB, tls=True), cpu=1.25),
     "chunked": Row("chunked up and down", Load(GIB, chunked=True), cpu=1.25),
+    "forward": Row(
+        "forward, beside a producer end",
+        Load(GIB, chunked=True, forwarded=True),
+        cpu=2.0,
+        beside=Load(GIB, chunked=True, unframed=True),
+    ),
     "slow": Row("receiver at 20 MB/s", Load(200 * 10**6, pace=SLOW)),
     "huge": Row("at 20 MB/s for 20 s", Load(20 * GIB, pace=SLOW, pace_seconds=20), once=True),
 }
@@ -66,13 +78,20 @@ class Result:
 
 def measure(name: str, row: Row, source: int, certificate: Certificate) -> Result:
     """Carry the row's bytes once through a fresh server, after a small transfer that warms it up."""
-    load = row.load if name == "beam" else evolve(row.load, receivers=1)
-    with running(name, row.store, certificate if load.tls else None) as server:
-        run(Load(WARM_UP, tls=load.tls, chunked=load.chunked), server.port, "/warm-up", source, timeout=30)
+    load = row.load if name == "beam" else row.beside or evolve(row.load, receivers=1)
+    store = row.store
+    sink = None
+    if load.forwarded:
+        sink = socket.create_server(("127.0.0.1", 0))
+        store = f"forward:http://127.0.0.1:{sink.getsockname()[1]}/{{key}}"
+    server_name = "baseline" if name == "baseline" and row.beside is None else "beam"
+    with running(server_name, store, certificate if load.tls else None) as server, sink or nullcontext():
+        run(evolve(load, size=WARM_UP, receivers=1, pace=None), server.port, "/warm-up", source, 30, sink)
         before = server.cpu_seconds()
         # beam starts when all are there; the baseline, and a store that keeps, have no such option
-        target = f"/bench?readers={load.receivers}" if name == "beam" and row.store == "memory" else "/bench"
-        seconds = run(load, server.port, target, source, timeout=60 + load.delivered / 30e6)
+        gathers = server_name == "beam" and store == "memory"
+        target = f"/bench?readers={load.receivers}" if gathers else "/bench"
+        seconds = run(load, server.port, target, source, 60 + load.delivered / 30e6, sink)
         cpu = server.cpu_seconds() - before
         return Result(load.delivered / seconds, cpu / load.delivered * 1e9, server.peak_bytes())
 
@@ -90,13 +109,13 @@ def measure_row(row: Row, runs: int, certificate: Certificate) -> Iterator[tuple
         for _ in range(1 if row.once else runs):
             pairs.append([measure(name, row, source, certificate) for name in ("beam", "baseline")])
     except (LoadError, ServerError) as error:
-        print(f"{row.title:26} failed", flush=True)
+        print(f"{row.title:31} failed", flush=True)
         yield False, f"{row.title}: failed: {error}"
         return
     finally:
         os.close(source)
     sizes = row.title, f"{row.load.size / 1e6:.0f}"
-    for which, name in enumerate(("beam", "baseline")):
+    for which, name in enumerate(("beam", "baseline" if row.beside is None else "producer")):
         results = [pair[which] for pair in pairs]
         speed, cpu = spread([result.speed / 1e9 for result in results]), spread([result.cpu for result in results])
         print(TABLE.format(*sizes, name, speed, cpu, spread([result.peak / MIB for result in results], 0)))
@@ -107,7 +126,8 @@ def measure_row(row: Row, runs: int, certificate: Certificate) -> Iterator[tuple
     print(TABLE.format(*sizes, "ratio", spread(speeds), spread(cpus), ""), flush=True)
     if row.cpu is not None:
         cpu_ratio = median(cpus)
-        yield cpu_ratio <= row.cpu, f"{row.title}: CPU {cpu_ratio:.2f} of the baseline (bound {row.cpu})"
+        other = "baseline" if row.beside is None else "producer end"
+        yield cpu_ratio <= row.cpu, f"{row.title}: CPU {cpu_ratio:.2f} of the {other} (bound {row.cpu})"
     if row.speed is not None:
         speed_ratio = median(speeds)
         yield speed_ratio >= row.speed, f"{row.title}: throughput {speed_ratio:.2f} of the baseline (bound {row.speed})"

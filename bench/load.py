@@ -32,7 +32,11 @@ class LoadError(Exception):
 
 @frozen
 class Load:
-    """One transfer: ``size`` bytes to each of ``receivers``; ``pace`` in bytes per second, for ``pace_seconds``."""
+    """One transfer: ``size`` bytes to each of ``receivers``; ``pace`` in bytes per second, for ``pace_seconds``.
+
+    :param unframed: whether the receivers speak HTTP/1.0, so that only the connection's end tells the body's.
+    :param forwarded: whether the one receiver is a server that the body is forwarded to.
+    """
 
     size: int
     receivers: int = 1
@@ -40,6 +44,8 @@ class Load:
     chunked: bool = False
     pace: float | None = None
     pace_seconds: float = float("inf")
+    unframed: bool = False
+    forwarded: bool = False
 
     @property
     def delivered(self) -> int:
@@ -58,8 +64,11 @@ def make_source(size: int) -> int:
     return source
 
 
-def run(load: Load, port: int, target: str, source: int, timeout: float) -> float:
-    """Carry one load through the server at ``port``; the seconds from the first connect to the last byte."""
+def run(load: Load, port: int, target: str, source: int, timeout: float, sink: socket.socket | None = None) -> float:
+    """Carry one load through the server at ``port``; the seconds from the first connect to the last byte.
+
+    :param sink: where a forward arrives.
+    """
     deadline = time.monotonic() + timeout
     context = multiprocessing.get_context("fork")
     processes = []
@@ -82,7 +91,10 @@ def run(load: Load, port: int, target: str, source: int, timeout: float) -> floa
         raise LoadError(f"not finished after {timeout:.0f} s")
 
     try:
-        receivers = start(_receive, load, port, target.partition("?")[0])
+        if sink is not None:
+            receivers = start(_take_forward, load, sink)
+        else:
+            receivers = start(_receive, load, port, target.partition("?")[0])
         _, begun = next_report([receivers])
         ends = dict.fromkeys([receivers, start(_send, load, port, target, source)], 0.0)
         while pending := [connection for connection, end in ends.items() if not end]:
@@ -170,7 +182,8 @@ def _status(head: bytes) -> int:
 
 
 def _receive(report: Connection, load: Load, port: int, path: str) -> None:
-    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    version = "1.0" if load.unframed else "1.1"
+    request = f"GET {path} HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n".encode()
     buffer = bytearray(BUFFER_BYTES)
     begun = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -188,6 +201,30 @@ def _receive(report: Connection, load: Load, port: int, path: str) -> None:
                     selector.unregister(receiver.connection)
                     receiver.connection.close()
     report.send(time.monotonic())
+
+
+def _take_forward(report: Connection, load: Load, sink: socket.socket) -> None:
+    """Be the server that a chunked body is forwarded to."""
+    buffer = bytearray(BUFFER_BYTES)
+    chunks = _Chunks()
+    report.send(time.monotonic())
+    connection, _ = sink.accept()
+    with connection:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(BUFFER_BYTES)
+        body = head.partition(b"\r\n\r\n")[2]
+        chunks.feed(bytearray(body), len(body))
+        while not chunks.ended:
+            length = connection.recv_into(buffer)
+            if not length:
+                raise LoadError(f"cut after {chunks.body} bytes")
+            chunks.feed(buffer, length)
+        if chunks.body != load.size:
+            raise LoadError(f"{chunks.body} bytes came, {load.size} were sent")
+        report.send(time.monotonic())
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        connection.recv(1)
 
 
 def _allowance(load: Load, seconds: float, taken: int) -> int:
@@ -243,6 +280,10 @@ class _Receiver:
     _head: bytes | None = b""
     _chunks: _Chunks = field(factory=_Chunks)
 
+    @property
+    def _in_chunks(self) -> bool:
+        return self.load.chunked and not self.load.unframed
+
     def take(self, buffer: bytearray, allowed: int) -> bool:
         """Read what is there, at most ``allowed`` bytes; True when the body has ended as it must."""
         while True:
@@ -255,18 +296,22 @@ class _Receiver:
                 return ended
 
     def _read(self, buffer: bytearray, allowed: int) -> bool:
-        countable = self._head is None and not self.load.chunked
+        countable = self._head is None and not self._in_chunks
         flags = socket.MSG_TRUNC if countable and not self.load.tls else 0
         length = self.connection.recv_into(buffer, allowed, flags)
         if not length:
-            raise LoadError(f"cut after {self._chunks.body if self.load.chunked else self.taken} bytes")
+            if self.load.unframed and self.taken == self.load.size:
+                return True
+            raise LoadError(f"cut after {self._chunks.body if self._in_chunks else self.taken} bytes")
         if self._head is not None:
             self._head += buffer[:length]
             if b"\r\n\r\n" not in self._head:
                 return False
             length = self._body_starts(self._head, buffer)
         self.taken += length
-        if not self.load.chunked:
+        if self.load.unframed:
+            return False
+        if not self._in_chunks:
             got, ended = self.taken, self.taken >= self.load.size
         else:
             self._chunks.feed(buffer, length)
@@ -278,8 +323,9 @@ class _Receiver:
     def _body_starts(self, received: bytes, buffer: bytearray) -> int:
         """Check the head, and leave in ``buffer`` what came behind it."""
         head, _, body = received.partition(b"\r\n\r\n")
-        framing = b"transfer-encoding: chunked" if self.load.chunked else b"content-length: %d" % self.load.size
-        if _status(head) != 200 or framing not in head.lower().split(b"\r\n"):
+        framing = b"transfer-encoding: chunked" if self._in_chunks else b"content-length: %d" % self.load.size
+        framed = self.load.unframed or framing in head.lower().split(b"\r\n")
+        if _status(head) != 200 or not framed:
             raise LoadError(f"the answer was {head!r}")
         buffer[: len(body)] = body
         self._head = None
