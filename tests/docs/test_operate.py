@@ -20,7 +20,7 @@ from attrs import evolve, frozen
 from docs.support import OPERATE, ROOT, block, make_certificate, running
 from harness import BOUND, Server, curl, free_port, read_until, twist, until
 
-from beam.errors import Outcome
+from beam.errors import Forwarded, Outcome
 from beam.flags import FLAGS, SWITCHES
 from beam.log import LINE
 from beam.tap import FAREWELL
@@ -167,7 +167,8 @@ def test_the_metrics_are_those_of_the_server(tmp_path: Path) -> None:
     told = {name for name in re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE) if not name.endswith("_created")}
     documented = {name for row in rows("Metrics and health") for name in re.findall(r"`(beam_\w+)`", row[0])}
     assert told == documented
-    assert set(re.findall(r'outcome="([\w-]+)"', text)) == set(Outcome)
+    assert set(re.findall(r'transfers_total{outcome="([\w-]+)"', text)) == set(Outcome)
+    assert set(re.findall(r'forwards_total{outcome="([\w-]+)"', text)) == set(Forwarded)
 
 
 # Stopping.
