@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
+T = TypeVar("T")
 BOUND = 30.0  # seconds that anything may take on a busy machine
-GAUGES = ("pipes", "key_waiters", "active_uploads", "active_downloads", "memory_usage", "disk_usage")
+GAUGES = ("pipes", "key_waiters", "active_uploads", "active_downloads", "memory_usage", "disk_usage", "active_forwards")
 
 
 def twist() -> str:
@@ -31,12 +33,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def until(true: Callable[[], bool], what: str, bound: float = BOUND) -> None:
-    """Wait until ``true()``, at most ``bound`` seconds."""
+def until(true: Callable[[], T], what: str, bound: float = BOUND) -> T:
+    """Wait until ``true()``, at most ``bound`` seconds, and return what it gave.
+
+    :param what: for the failure, if it does not become so.
+    """
     end = time.monotonic() + bound
-    while not true():
-        assert time.monotonic() < end, f"not within {bound} s: {what}"
+    while not (found := true()):
+        assert time.monotonic() < end, f"not within {bound:g} s: {what}"
         time.sleep(0.01)
+    return found
 
 
 class Server:

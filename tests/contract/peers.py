@@ -10,7 +10,6 @@ import ssl
 import struct
 import subprocess
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -35,18 +34,6 @@ def close_all() -> None:
     """End every peer that a test has left open."""
     while _open:
         _open.pop().close()
-
-
-def until(condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
-    """Wait until ``condition`` is true, and return what it gave.
-
-    :param what: for the failure, if it does not become true in ``patience`` seconds.
-    """
-    deadline = time.monotonic() + patience
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not in {patience:g} s: {what}"
-        time.sleep(0.01)
-    return found
 
 
 def chunk(data: bytes) -> bytes:

@@ -17,19 +17,11 @@ from collections import Counter
 from pathlib import Path
 
 from attrs import field, frozen
-from contract.peers import PATIENCE, Answer, Curl, Peer, until
+from contract.peers import PATIENCE, Answer, Curl, Peer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-
-GAUGES = (
-    "beam_pipes",
-    "beam_key_waiters",
-    "beam_active_uploads",
-    "beam_active_downloads",
-    "beam_memory_usage",
-    "beam_disk_usage",
-)
+from harness import GAUGES, free_port, until
 
 running: list["Server"] = []
 
@@ -66,15 +58,6 @@ class Certificate:
         )
         made.certificate.write_bytes(certificate.public_bytes(encoding))
         return made
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
 
 
 class Server:
@@ -239,7 +222,7 @@ class Server:
     def _left(self) -> dict[str, object]:
         """What is there that is not there when nothing runs."""
         metrics = self.metrics()
-        left: dict[str, object] = {name: metrics[name] for name in GAUGES if metrics[name]}
+        left: dict[str, object] = {name: metrics[f"beam_{name}"] for name in GAUGES if metrics[f"beam_{name}"]}
         descriptors = self.descriptors()
         if descriptors != self.descriptors_at_rest:
             left["descriptors"] = f"{dict(descriptors)}, at rest {dict(self.descriptors_at_rest)}"

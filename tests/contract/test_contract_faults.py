@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from contract.peers import LAST_CHUNK, Background, Curl, Cut, Peer, check_refusal, chunk, until
+from contract.peers import LAST_CHUNK, Background, Curl, Cut, Peer, check_refusal, chunk
 from contract.server import Relay, Server
+from harness import until
 
 BOUNDARY = "x1d8f"
 FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"

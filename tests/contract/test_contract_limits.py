@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from contract.peers import LAST_CHUNK, Background, Cut, Peer, check_refusal, chunk, until
+from contract.peers import LAST_CHUNK, Background, Cut, Peer, check_refusal, chunk
 from contract.server import Certificate, Relay, Server, running
+from harness import until
 
 LIMIT = 100 << 10
 BOUNDARY = "x1d8f"

@@ -5,8 +5,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from contract.peers import Background, Peer, check_refusal, until
+from contract.peers import Background, Peer, check_refusal
 from contract.server import Relay, Server
+from harness import until
 
 BIG = random.Random(20).randbytes(32 << 20)  # more than the buffers between a sender and a slow receiver hold
 SLACK = 3.0  # seconds by which a busy machine may be late

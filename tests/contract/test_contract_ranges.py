@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from contract.peers import LAST_CHUNK, Background, Curl, Cut, Peer, check_refusal, chunk, until
+from contract.peers import LAST_CHUNK, Background, Curl, Cut, Peer, check_refusal, chunk
 from contract.server import Relay
+from harness import until
 
 DATA = b"0123456789abcdefghij"
 
