@@ -58,6 +58,7 @@ Options of a send, such as {base}/KEY?wait=60:
   store=NAME       one of: {stores}
   ttl=SECONDS      keep the file so long (a store that keeps)
   downloads=N      free the key after N downloads (a store that keeps)
+  forward=spool    with the header X-Forward-Url: send the file on when it is stored
 
 Option of a receive:
   wait=SECONDS     for the sender

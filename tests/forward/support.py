@@ -1,11 +1,13 @@
 """What the tests of forwards have in common: users with curl, a server that is looked at, and what both say."""
 
 import hashlib
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import frozen
 from contract.peers import Curl, Peer
@@ -126,19 +128,20 @@ def begin(server: Server, path: str, *fields: str, length: int | None, to: str |
 
 
 @contextmanager
-def logged(server: Server, *words: str) -> Iterator[None]:
-    """Behind the block the log has one more line of a transfer, and it has ``words``."""
+def logged(server: Server, **fields: object) -> Iterator[None]:
+    """Behind the block the log has one more line of a transfer, and it has ``fields``."""
     before = len(transfers(server))
     yield
-    until(lambda: len(transfers(server)) > before, "a transfer is in the log")
+    until(lambda: len(transfers(server)) > before, "a transfer is in the log", 5)
     (line,) = transfers(server)[before:]
-    for word in words:
-        assert f" {word}" in line, line
+    assert {name: line[name] for name in fields} == fields
+    assert "forward={forward}" in line["log_format"]
 
 
-def transfers(server: Server) -> list[str]:
+def transfers(server: Server) -> list[dict[str, Any]]:
     """The lines of the log that tell of a transfer's end."""
-    return [line for line in server.log.read_text().splitlines() if " transfer " in line and " key=" in line]
+    lines = [json.loads(line.strip("\x1e")) for line in server.log.read_text().splitlines() if '"bytes_in"' in line]
+    return [line for line in lines if line["log_format"].startswith("transfer ")]
 
 
 def resident(server: Server) -> int:

@@ -97,7 +97,7 @@ def test_an_empty_file_is_forwarded(beam: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["chunked", "form"])
 def test_a_file_of_unknown_length_goes_by_the_disk(how: str, beam: Server, file: Path, tmp_path: Path) -> None:
     """With ``forward=spool`` the target gets length and type; a receiver gets the file meanwhile."""
-    with ScriptedTarget() as target, logged(beam, "stored", "forward=127.0.0.1:forwarded"):
+    with ScriptedTarget() as target, logged(beam, outcome="stored", forward="127.0.0.1:forwarded"):
         receiver = Receiver(beam, "/k", tmp_path / "got")
         text = send(beam, "/k?forward=spool", file, to=target.url(), how=how, status=201)
         assert "forwarded to 127.0.0.1" in text
@@ -121,7 +121,7 @@ def test_a_spooled_forward_begins_behind_the_whole_body(beam: Server) -> None:
 @pytest.mark.parametrize("store", ["memory", "disk"])
 def test_a_forward_beside_receivers(store: str, beam: Server, file: Path, tmp_path: Path) -> None:
     """Two receivers and the target get the same, and the reply names all of them."""
-    with ScriptedTarget() as target, logged(beam, "receivers=2", "forward=127.0.0.1:forwarded"):
+    with ScriptedTarget() as target, logged(beam, deliveries=2, forward="127.0.0.1:forwarded"):
         receivers = [Receiver(beam, "/k", tmp_path / f"got{n}") for n in range(2)]
         many = "" if store == "disk" else "&readers=2"
         text = send(beam, f"/k?store={store}{many}", file, to=target.url(), status=201 if store == "disk" else 200)
@@ -206,7 +206,7 @@ def test_a_2xx_of_the_target_counts_as_a_delivery(beam: Server, short: Path) -> 
     with ScriptedTarget(late(204)) as target:
         before = forwards(beam).get("forwarded", 0)
         for n in range(2):
-            with logged(beam, "delivered", "receivers=0", "forward=127.0.0.1:forwarded"):
+            with logged(beam, outcome="delivered", deliveries=0, forward="127.0.0.1:forwarded"):
                 assert send(beam, "/k", short, to=target.url()) == f"forwarded {len(SHORT)} bytes to 127.0.0.1\n"
             assert forwards(beam)["forwarded"] == before + n + 1
 
@@ -256,7 +256,7 @@ def test_a_chain_of_two(
     first, second = serve(*flags), serve("--store", "memory", *TIMES)
     path = "/" + quote(key)
     far = Receiver(second, "/in" + path, tmp_path / "far")
-    with logged(first, "delivered", "forward=127.0.0.1:forwarded"), logged(second, "delivered", "receivers=1"):
+    with logged(first, outcome="delivered", forward="127.0.0.1:forwarded"), logged(second, deliveries=1):
         near = Receiver(first, path, tmp_path / "near") if key == "k" else None
         text = send(first, path, file, how=how)
         assert "127.0.0.1" not in text

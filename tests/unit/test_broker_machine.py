@@ -1,5 +1,6 @@
-"""Senders, receivers, stores and time in any order: everything ends, once, and nothing is left of it."""
+"""Senders, receivers, targets, stores and time in any order: everything ends, once, and nothing is left of it."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
@@ -7,11 +8,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import Deferred
-from unit.actors import POLICY, KeptSpool, Receiver, Sender, Stage
+from unit.actors import POLICY, KeptSpool, Receiver, Sender
+from unit.test_forwarding import ForwardingSender, ForwardStage, Target
 
-from beam.errors import BeamError, Outcome, PreconditionFailed
+from beam.errors import BeamError, Forwarded, Outcome, PreconditionFailed
 from beam.policy import SendOptions
-from beam.transfer import NOBODY_CAME, Span, Transfer
+from beam.transfer import NOBODY_CAME, Forward, Span, Transfer
 
 KEYS = st.sampled_from(["a", "b"])
 SPANS = st.one_of(
@@ -32,7 +34,7 @@ class BrokerMachine(RuleBasedStateMachine):
 
     @initialize(at_once=st.booleans())
     def begin(self, at_once: bool) -> None:
-        self.stage = Stage()
+        self.stage = ForwardStage()
         self.stage.keeping.at_once = at_once
         self.stage.broker.observers.append(self.ended)
         self.last_byte: dict[Transfer, float] = {}
@@ -49,16 +51,28 @@ class BrokerMachine(RuleBasedStateMachine):
     def ended(self, transfer: Transfer, now: float) -> None:
         """Whether there was a reason for it to end so."""
         (sender,) = [each for each in self.stage.senders if each.transfer is transfer]
+        forward = transfer.forward
+        forwarded = forward is not None and forward.outcome is Forwarded.FORWARDED
+        if transfer.outcome in (Outcome.DELIVERED, Outcome.STORED):
+            assert forward is None or forwarded or (forward.best_effort and forward.error is not None)
         match transfer.outcome:
             case Outcome.DELIVERED:
-                assert sender.whole and transfer.deliveries > 0 and transfer.receiving == 0 and not transfer.keeps
+                assert sender.whole and transfer.receiving == 0 and not transfer.keeps
+                assert transfer.deliveries > 0 or forwarded
+            case Outcome.FORWARD_FAILED:
+                assert forward is not None and forward.error is not None and not forward.best_effort
+                if transfer.error is None:
+                    assert sender.whole and (transfer.keeps or transfer.deliveries > 0)
+                else:
+                    assert transfer.error is forward.error and not transfer.keeps
+                    assert transfer.receiving == transfer.deliveries == 0
             case Outcome.STORED:
                 assert sender.whole and transfer.keeps and transfer.whole_at is not None
                 spent = transfer.options.downloads is not None and transfer.deliveries >= transfer.options.downloads
                 assert spent or (not transfer.receiving and now >= transfer.due(POLICY))
             case Outcome.EXPIRED:
                 assert transfer.state in NOBODY_CAME and now >= transfer.started + transfer.options.wait
-                assert transfer.deliveries == transfer.left == 0
+                assert transfer.deliveries == transfer.left == 0 and not forwarded
             case Outcome.SENDER_LOST:
                 assert sender.gone
             case Outcome.SENDER_IDLE:
@@ -66,7 +80,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert transfer.whole_at is None and now >= self.last_byte[transfer] + POLICY.idle_timeout
             case Outcome.RECEIVER_LOST:
                 assert transfer.left_at is not None and now >= transfer.left_at + POLICY.resume_timeout
-                assert not transfer.deliveries and transfer.receiving == 0
+                assert not transfer.deliveries and transfer.receiving == 0 and not forwarded
             case Outcome.STORE_FULL:
                 assert self.reason == "full"
             case Outcome.CANCELLED:
@@ -74,18 +88,27 @@ class BrokerMachine(RuleBasedStateMachine):
             case _:
                 raise AssertionError(f"{transfer.outcome} has no reason here")
 
-    def admit(self, key: str, n: int, options: SendOptions, known: bool, offers: bool, again: bool) -> Sender | None:
+    def admit(
+        self,
+        key: str,
+        n: int,
+        options: SendOptions,
+        known: bool,
+        offers: bool,
+        again: bool,
+        forward: Callable[[], Forward | None] = lambda: None,
+    ) -> Sender | None:
         """A sender, if it is admitted; one that begins ``again`` sends the next body as soon as it has its answer."""
         taken = key in self.stage.broker.rendezvous.transfers
         try:
-            sender = self.stage.send(key, n, options, known)
+            sender = ForwardingSender(self.stage, key, n, options, known, forward(), hasty=n == 400)
         except BeamError as error:
             assert (error.status == 409) == taken or self.stage.broker.drained is not None
             return None
         assert not taken
         self.last_byte[sender.transfer] = self.stage.now
         if again:
-            sender.then = lambda: self.admit(key, n, options, known, offers, False)
+            sender.then = lambda: self.admit(key, n, options, known, offers, False, forward)
         if offers:
             sender.offer()
         return sender
@@ -112,6 +135,55 @@ class BrokerMachine(RuleBasedStateMachine):
     )
     def store(self, key: str, n: int, downloads: int | None, ttl: int | None, offers: bool, again: bool) -> None:
         self.admit(key, n, SendOptions("disk", downloads=downloads, ttl=ttl), True, offers, again)
+
+    @rule(
+        key=KEYS,
+        n=SIZES,
+        options=st.one_of(
+            st.builds(SendOptions, st.just("memory"), st.sampled_from([None, None, 1, 2]), wait=st.integers(0, 20)),
+            st.builds(
+                SendOptions, st.just("disk"), downloads=st.sampled_from([None, 1]), ttl=st.sampled_from([None, 1])
+            ),
+        ),
+        kind=st.sampled_from(["", "", "spool"]),
+        best_effort=st.booleans(),
+        eager=MOSTLY,
+        offers=MOSTLY,
+        again=st.booleans(),
+    )
+    def forward(
+        self,
+        key: str,
+        n: int,
+        options: SendOptions,
+        kind: str,
+        best_effort: bool,
+        eager: bool,
+        offers: bool,
+        again: bool,
+    ) -> None:
+        spooled = options.store == "disk" and kind == "spool"
+        self.admit(key, n, options, True, offers, again, lambda: Forward(Target(eager), spooled, best_effort))
+
+    def targets(self) -> list[Target]:
+        """Those that have begun and not ended."""
+        forwards = [sender.transfer.forward for sender in self.living()]
+        return [cast(Target, each.target) for each in forwards if each is not None and each.running]
+
+    @precondition(lambda self: self.targets())
+    @rule(pick=PICK, n=STEPS)
+    def target_takes(self, pick: int, n: int) -> None:
+        self.targets()[pick % len(self.targets())].take(n)
+
+    @precondition(lambda self: self.targets())
+    @rule(pick=PICK, well=MOSTLY)
+    def target_answers(self, pick: int, well: bool) -> None:
+        """2xx when it has it all, else another answer."""
+        target = self.targets()[pick % len(self.targets())]
+        if not well:
+            target.say_no()
+        elif target.complete:
+            target.say_yes()
 
     @precondition(lambda self: self.living())
     @rule(pick=PICK)

@@ -120,6 +120,7 @@ def test_defaults_of_a_send() -> None:
     options = send_options({}, Policy(put_wait=77), STORES)
     assert (options.store, options.needed, options.wait) == ("memory", 1, 77)
     assert (options.downloads, options.ttl, options.name, options.digest) == (None, None, None, None)
+    assert (options.readers, options.forward) == (None, frozenset())
 
 
 def test_all_options_of_a_send() -> None:
@@ -131,6 +132,45 @@ def test_all_options_of_a_send() -> None:
     kept = send_options({"store": ["disk"], "downloads": ["2"], "ttl": ["0"]}, Policy(), STORES)
     assert (kept.store, kept.downloads, kept.ttl) == ("disk", 2, 0)
     assert send_options({"digest": ["sha-512"]}, Policy(), STORES).digest == "sha-512"
+
+
+@pytest.mark.parametrize(
+    ("value", "forward"),
+    [
+        ("spool", {"spool"}),
+        ("best-effort", {"best-effort"}),
+        ("spool,best-effort", {"spool", "best-effort"}),
+        ("best-effort,spool", {"spool", "best-effort"}),
+    ],
+)
+@pytest.mark.parametrize("store", [None, "memory", "disk", "second", "third"])
+def test_how_to_forward(value: str, forward: set[str], store: str | None) -> None:
+    """What is spooled lies in a store that keeps: the one that was named, or the first such one."""
+    query = {"forward": [value]} if store is None else {"forward": [value], "store": [store]}
+    options = send_options(query, Policy(), STORES | {"third": True})
+    assert options.forward == forward
+    if "spool" not in forward:
+        assert options.store == (store or "memory")
+    else:
+        assert options.store == (store if store == "third" else "disk")
+
+
+def test_options_beside_a_spooled_forward() -> None:
+    """Those of the store that keeps fit, whatever store was named."""
+    query = {"forward": ["spool"], "store": ["second"], "ttl": ["7"], "downloads": ["2"], "name": ["x"]}
+    options = send_options(query, Policy(), STORES)
+    assert (options.store, options.ttl, options.downloads, options.name) == ("disk", 7, 2, "x")
+    held = send_options({"forward": ["best-effort"], "readers": ["2"], "wait": ["0"]}, Policy(), STORES)
+    assert (held.store, held.readers, held.wait, held.forward) == ("memory", 2, 0, frozenset({"best-effort"}))
+
+
+def test_nowhere_to_spool() -> None:
+    """A server that keeps nothing says so; a best effort needs no disk."""
+    for stores in ({"memory": False}, {"memory": False, "second": False}):
+        for value in ("spool", "best-effort,spool"):
+            with pytest.raises(BadRequest, match="needs a disk store, which this server does not have"):
+                send_options({"forward": [value]}, Policy(), stores)
+        assert send_options({"forward": ["best-effort"]}, Policy(), stores).forward == {"best-effort"}
 
 
 @pytest.mark.parametrize(
@@ -158,6 +198,24 @@ def test_all_options_of_a_send() -> None:
         ({"digest": ["md5"]}, "one of sha-256, sha-512"),
         ({"digest": [""]}, "one of sha-256, sha-512"),
         ({"name": [""]}, "name is empty"),
+        ({"forward": [""]}, "forward is one of best-effort, spool, or both"),
+        ({"forward": ["now"]}, "forward is one of"),
+        ({"forward": ["Spool"]}, "forward is one of"),
+        ({"forward": ["best_effort"]}, "forward is one of"),
+        ({"forward": ["spool,"]}, "forward is one of"),
+        ({"forward": [",spool"]}, "forward is one of"),
+        ({"forward": ["spool, best-effort"]}, "forward is one of"),
+        ({"forward": ["spool,now"]}, "forward is one of"),
+        ({"forward": ["spool best-effort"]}, "forward is one of"),
+        ({"forward": ["https://bucket.example/"]}, "forward is one of"),
+        ({"forward": ["spool", "best-effort"]}, "forward is given twice"),
+        ({"forward": ["spool", "spool"]}, "forward is given twice"),
+        ({"forward": ["spool"], "readers": ["1"]}, "readers does not fit the store disk, which keeps"),
+        ({"forward": ["spool"], "wait": ["1"]}, "wait does not fit the store disk"),
+        ({"forward": ["spool"], "store": ["memory"], "wait": ["1"]}, "wait does not fit the store disk"),
+        ({"forward": ["spool"], "store": ["tape"]}, "no store 'tape'"),
+        ({"forward": ["best-effort"], "ttl": ["1"]}, "ttl does not fit the store memory"),
+        ({"forward": ["best-effort"], "store": ["disk"], "readers": ["1"]}, "readers does not fit the store disk"),
     ],
 )
 def test_options_that_are_refused(query: dict[str, list[str]], says: str) -> None:
@@ -168,8 +226,12 @@ def test_options_that_are_refused(query: dict[str, list[str]], says: str) -> Non
 
 @given(
     st.dictionaries(
-        st.sampled_from(["store", "readers", "downloads", "ttl", "wait", "name", "digest", "x"]),
-        st.lists(st.one_of(WILD, st.sampled_from(["1", "3", "disk", "memory", "sha-256"])), min_size=1, max_size=2),
+        st.sampled_from(["store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "x"]),
+        st.lists(
+            st.one_of(WILD, st.sampled_from(["1", "3", "disk", "memory", "sha-256", "spool", "spool,best-effort"])),
+            min_size=1,
+            max_size=2,
+        ),
     )
 )
 def test_any_options_are_taken_or_refused(query: dict[str, list[str]]) -> None:
@@ -184,6 +246,8 @@ def test_any_options_are_taken_or_refused(query: dict[str, list[str]]) -> None:
     assert options.downloads is None or options.downloads >= 1
     assert 0 <= options.wait <= 3600
     assert options.ttl is None or 0 <= options.ttl <= 86400
+    assert options.forward <= {"spool", "best-effort"}
+    assert STORES[options.store] or "spool" not in options.forward
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ from twisted.internet.task import Clock
 from twisted.plugin import getPlugins
 from zope.interface.verify import verifyObject
 
-from beam.interfaces import IStore, IStoreMaker
+from beam.errors import BadRequest
+from beam.interfaces import IForwardingStore, IStore, IStoreMaker
 from beam.policy import size
 from beam.quota import Quota
 from beam.store import House, arguments, make_store
 from beam.store.disk import DiskStore
+from beam.store.forward import ForwardStore
 from beam.store.memory import MemoryStore
+from beam.target import parse_target
 
 
 def a_house(disk_path: str = "") -> House:
@@ -77,6 +80,8 @@ def test_a_value_without_a_name_where_none_may_be() -> None:
         ("fast=memory:window=256K", "fast", MemoryStore),
         ("disk:/x", "disk", DiskStore),
         ("archive=disk:/x:cap=1G", "archive", DiskStore),
+        ("forward:https://bucket.example/{key}", "forward", ForwardStore),
+        ("backup=forward:http://127.0.0.1:9000/a/{key}?sig=x:y=z", "backup", ForwardStore),
     ],
 )
 def test_stores(text: str, name: str, kind: type) -> None:
@@ -87,9 +92,9 @@ def test_stores(text: str, name: str, kind: type) -> None:
 
 
 def test_makers_are_plugins() -> None:
-    """Both are found as any third party's is."""
+    """All are found as any third party's is."""
     makers = {maker.prefix: maker for maker in getPlugins(IStoreMaker)}
-    assert {"memory", "disk"} <= makers.keys()
+    assert {"memory", "disk", "forward"} <= makers.keys()
     for maker in makers.values():
         verifyObject(IStoreMaker, maker)
 
@@ -132,6 +137,24 @@ def test_the_path_of_a_disk_may_come_from_a_flag(tmp_path: Path) -> None:
         ("disk:/x:cap=-1", "is not a size"),
         ("disk:/x:window=0", "window is at least"),
         ("disk:/x:window=1K", "window is at least"),
+        ("forward", "store forward: The forward address is no URL"),
+        ("forward:", "The forward address is no URL"),
+        ("forward:{key}", "The forward address is no URL"),
+        ("forward:bucket.example/{key}", "The forward address is no URL"),
+        ("forward:ftp://bucket.example/{key}", "must begin with http:// or https://"),
+        ("forward:https://u:p@bucket.example/{key}", "has a user name"),
+        ("forward:https://bucket.example:0/{key}", "The port of the forward address"),
+        ("forward:https://bucket.example/../{key}", "has a segment that is a dot"),
+        ("forward:https://bucket.example/{key}#x", "The forward address is no URL"),
+        ("forward:https://bucket.example/{key}/{name}", "The forward address is no URL"),
+        ("forward:https://bucket.example/", "needs {key} in its path"),
+        ("forward:https://bucket.example/key", "needs {key} in its path"),
+        ("forward:https://bucket.example/{KEY}", "The forward address is no URL"),
+        ("forward:https://{key}.example/", "needs {key} in its path"),
+        ("forward:https://{key}.example/{key}", "needs {key} in its path"),
+        ("forward:https://bucket.example:{key}/{key}", "The forward address is no URL"),
+        ("forward:{key}://bucket.example/{key}", "must begin with http"),
+        ("forward:https://*.example/{key}", "The forward address is no URL"),
     ],
 )
 def test_stores_that_cannot_be(text: str, says: str) -> None:
@@ -139,3 +162,52 @@ def test_stores_that_cannot_be(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says) as caught:
         make_store(text, a_house())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "url"),
+    [
+        ("https://h/{key}", "k", "https://h/k"),
+        ("https://h/{key}", "a/b", "https://h/a/b"),
+        ("https://h/in/{key}.bin", "a b", "https://h/in/a%20b.bin"),
+        ("https://h/{key}", "ü€", "https://h/%C3%BC%E2%82%AC"),
+        ("https://h/{key}", "a?b#c&d=e", "https://h/a%3Fb%23c%26d%3De"),
+        ("https://h/{key}", "a%2e%2e", "https://h/a%252e%252e"),
+        ("https://h/{key}", "%2e%2e/x", "https://h/%252e%252e/x"),
+        ("https://h/{key}", "\\..\\x", "https://h/%5C..%5Cx"),
+        ("https://h/{key}", "@evil.test", "https://h/%40evil.test"),
+        ("https://h/{key}", "://a@b", "https://h/%3A//a%40b"),
+        ("https://h/{key}", "{key}", "https://h/%7Bkey%7D"),
+        ("https://h/{key}", "a\r\nHost: evil", "https://h/a%0D%0AHost%3A%20evil"),
+        ("https://h/{key}/{key}?a={key}&b=c", "d/e", "https://h/d/e/d/e?a=d%2Fe&b=c"),
+        ("https://h/up?name={key}", "a/../b&c=d#e", "https://h/up?name=a%2F..%2Fb%26c%3Dd%23e"),
+        ("https://h/{key}?sig=a%2Fb:c=d", "k", "https://h/k?sig=a%2Fb:c=d"),
+        ("HTTP://H:0080/{key}", "K", "http://h/K"),
+    ],
+)
+def test_where_a_store_that_forwards_sends_a_key(text: str, key: str, url: str) -> None:
+    """A key stays in its place: whatever it holds, it is neither another host nor another option."""
+    store = make_store(f"forward:{text}", a_house())[1]
+    verifyObject(IForwardingStore, store)
+    assert not store.keeps
+    assert isinstance(store, ForwardStore)
+    assert parse_target(store.url(key)).url == url
+
+
+@pytest.mark.parametrize("key", ["..", ".", "../x", "x/..", "x/./y", "x" * 4096])
+def test_keys_that_cannot_be_forwarded(key: str) -> None:
+    """Refused as an address that a sender names is."""
+    store = make_store("forward:https://h/in/{key}", a_house())[1]
+    assert isinstance(store, ForwardStore)
+    with pytest.raises(BadRequest):
+        parse_target(store.url(key))
+
+
+def test_a_store_that_forwards_shares_the_memory() -> None:
+    """Its rings are memory's."""
+    house = a_house()
+    store = make_store("forward:https://h/{key}", house)[1]
+    spool = store.create(None, lambda error: None)
+    assert store.usage() == house.memory.used > 0
+    spool.abort(BadRequest("over"))
+    assert house.memory.used == 0
