@@ -222,8 +222,9 @@ class Broker(Service):
         """
         transfer = self.rendezvous.transfers.get(key)
         if transfer is not None and transfer.offer is not None and not self._gathers(transfer):
-            span = receiver.choose(transfer)
-            receiver.serve(self._join(transfer, receiver, span))
+            delivery = self._join(transfer, receiver, receiver.choose(transfer))
+            self._look_whether_to_forward(transfer)
+            receiver.serve(delivery)
             return
         if self.drained is not None:
             raise Unavailable(DRAINING)
@@ -278,11 +279,11 @@ class Broker(Service):
                 deliveries.append(self._join(transfer, receiver, span))
             except BeamError as error:
                 refused.append((receiver, error))
+        self._look_whether_to_forward(transfer)  # it needs the first byte, which a quick receiver may take away
         for delivery in deliveries:
             delivery.receiver.serve(delivery)
         for receiver, reason in refused:
             receiver.refuse(reason)
-        self._look_whether_to_forward(transfer)
 
     def _join(self, transfer: Transfer, receiver: IReceiver, span: Span) -> Delivery:
         """Give ``receiver`` a reader.
@@ -335,7 +336,9 @@ class Broker(Service):
 
     def _look_whether_spent(self, transfer: Transfer) -> None:
         """End what is kept when it was downloaded as often as was asked for."""
-        downloads = transfer.options.downloads
+        downloads, forward = transfer.options.downloads, transfer.forward
+        if forward is not None and forward.outcome is None:
+            return
         if transfer.state is State.KEPT and downloads is not None and transfer.deliveries >= downloads:
             self._happened(transfer, Event.SPENT)
 
@@ -364,11 +367,14 @@ class Broker(Service):
             self._set_deadline(transfer)
             if transfer.state is State.KEPT:
                 self._look_whether_to_tell(transfer)
+                self._look_whether_spent(transfer)
         elif transfer.receiving == 0:
             if transfer.delivered:
                 self._happened(transfer, Event.SERVED)
             elif forward.failed and not transfer.left and forward.error is not None:
                 self.fail(transfer, forward.error)
+            elif self.drained is not None and transfer.state in NOBODY_CAME:
+                self.fail(transfer, Unavailable(DRAINING))
             else:
                 self._set_deadline(transfer)
 

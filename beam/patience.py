@@ -22,6 +22,9 @@ class Patience:
         :param could: whether it could have moved one; if not, the time begins anew.
         :param least: bytes per second that it has to move; 0 for any at all.
         """
+        if could and not least and position != self.seen:
+            self.seen, self.since = position, now
+            return False
         if could and now - self.since < self.limit:
             return False
         moved, passed = position - self.seen, now - self.since

@@ -199,6 +199,8 @@ class Transfer:
             case Outcome.EXPIRED:
                 wait = f"{self.options.wait:g}"
                 return NoReceiver(f"No receiver came within {wait} seconds; send again, perhaps with a longer ?wait=.")
+            case Outcome.RECEIVER_LOST if self.forward is not None and self.forward.failed and self.forward.error:
+                return self.forward.error
             case Outcome.RECEIVER_LOST:
                 return ReceiverLost("Every receiver left before the end, and none came back in time; send it again.")
             case _:
@@ -209,7 +211,10 @@ class Transfer:
         if self.forward is not None and self.forward.running:
             return inf
         if self.state in NOBODY_CAME:
-            return self.started + self.options.wait
+            wait = self.options.wait
+            if self.forward is not None and self.options.readers is None and self.offer is None:
+                wait = max(wait, policy.idle_timeout)  # the target is there; it waits for what the sender sends
+            return self.started + wait
         back = inf if self.left_at is None else self.left_at + policy.resume_timeout
         if self.state in (State.FORSAKEN, State.STRANDED):
             return back

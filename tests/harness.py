@@ -106,7 +106,8 @@ class Server:
         """Until nothing is left: every gauge zero, and at most so many descriptors open as before."""
         until(lambda: not any(self.gauges()[name] for name in GAUGES), f"the gauges are at zero: {self.gauges()}")
         until(lambda: self.descriptors() <= descriptors, "the descriptors are closed")
-        assert "Traceback" not in self.log.read_text()
+        log = self.log.read_text()
+        assert "Traceback" not in log and "log_failure" not in log
 
     def connect(self) -> socket.socket:
         """A connection."""

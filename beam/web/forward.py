@@ -4,7 +4,9 @@ The way of a byte here: ``Body`` writes it to Twisted's HTTP client, which treq 
 an address that was resolved and checked once, before the sender was admitted.
 """
 
-from collections.abc import Mapping
+import re
+import socket
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
@@ -14,6 +16,7 @@ from typing import Any
 import treq
 from treq.client import HTTPClient
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
@@ -50,22 +53,22 @@ SOON = 1.0  # seconds in which the rest of it comes, or not
 log = Logger()
 
 
-def forward_headers(request: StreamingRequest, is_raw: bool) -> dict[str, list[str]]:
+def forward_headers(request: StreamingRequest, is_raw: bool) -> dict[bytes, list[bytes]]:
     """The headers for the target: the sender's Content-Type, and what it gave as ``X-Forward-Header-NAME``.
 
     :param is_raw: whether the body is the file; a form's type is not that of its file.
     :raises BadRequest: one of them is the connection's own.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[bytes, list[bytes]] = {}
     if is_raw:
-        found["content-type"] = list(request.requestHeaders.getRawHeaders("content-type", []))[:1]
+        found[b"content-type"] = list(request.requestHeaders.getRawHeaders(b"content-type", []))[:1]
     for name, values in request.requestHeaders.getAllRawHeaders():
         lower = name.decode("ascii").lower()
         if lower.startswith(PREFIX):
             lower = lower.removeprefix(PREFIX)
             if not lower or lower in NEVER_FORWARDED:
                 raise BadRequest(f"The header {name.decode('ascii')} cannot be forwarded; leave it out.")
-            found[lower] = [value.decode("latin-1") for value in values]
+            found[lower.encode()] = list(values)
     return found
 
 
@@ -129,11 +132,10 @@ async def resolve(reactor: Any, target: Target, private: bool, timeout: float) -
     except ValueError:
         resolver: IHostnameResolver = reactor.nameResolver
         addresses = Addresses()
-        resolver.resolveHostName(addresses, host)
-        try:
+        found = []
+        with suppress(UnicodeError, DeferredTimeout):  # it can be no name, or nobody answers in time
+            resolver.resolveHostName(addresses, host)
             found = await addresses.done.addTimeout(timeout, reactor)
-        except TimeoutError:
-            found = []
     if not private and not all(is_public(each) for each in found):
         raise Forbidden(f"This server does not forward to {target.host}: its address is not a public one.")
     return found
@@ -141,12 +143,17 @@ async def resolve(reactor: Any, target: Target, private: bool, timeout: float) -
 
 @implementer(IBodyProducer)
 class Body(SpoolProducer):
-    """A body of ``length`` bytes, or of unknown length, for Twisted's HTTP client."""
+    """A body of ``length`` bytes, or of unknown length, for Twisted's HTTP client.
 
-    def __init__(self, reader: IReader, length: int | None) -> None:
+    :param stopped: called when the connection is lost, while its socket is still open.
+    """
+
+    def __init__(self, reader: IReader, length: int | None, stopped: Callable[[], None]) -> None:
         super().__init__(reader)
+        self._stopped = stopped
         self.length: Any = UNKNOWN_LENGTH if length is None else length
         self.over = False
+        self.halted = False
 
     def startProducing(self, consumer: Any) -> Deferred[None]:
         def ended(result: Any) -> Any:
@@ -154,6 +161,19 @@ class Body(SpoolProducer):
             return result
 
         return super().startProducing(consumer).addBoth(ended)
+
+    def halt(self) -> None:
+        """Write nothing more: the target has answered."""
+        self.halted = True
+        self.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        if not self.halted:
+            super().resumeProducing()
+
+    def stopProducing(self) -> None:
+        super().stopProducing()
+        self._stopped()
 
 
 class Wire(ProtocolWrapper):
@@ -228,7 +248,7 @@ class TargetPut:
         policy: Policy,
         target: Target,
         addresses: list[str],
-        headers: Mapping[str, list[str]],
+        headers: Mapping[bytes, list[bytes]],
         private: bool,
     ) -> None:
         self.host = target.host
@@ -246,8 +266,8 @@ class TargetPut:
         self._body: Body
 
     def start(self, reader: IReader, length: int | None, content_type: str) -> Deferred[None]:
-        self._body = Body(reader, length)
-        self._headers.setdefault("content-type", [content_type])  # a form's file says what it is later
+        self._body = Body(reader, length, self._listen_once_more)
+        self._headers.setdefault(b"content-type", [content_type.encode()])  # a form's file says what it is later
         self._running = ensureDeferred(self._put())
         return self._running
 
@@ -314,12 +334,22 @@ class TargetPut:
             return data
         found = early_answer(self._early)
         if found is not None:
-            self._body.pauseProducing()
+            self._body.halt()
             if found[-1] or len(self._early) > LONGEST_ANSWER:
                 self._answered_early()
             elif self._soon is None:
                 self._soon = self._reactor.callLater(SOON, self._answered_early)
         return b""
+
+    def _listen_once_more(self) -> None:
+        """A write met a reset, which a target sends that has answered and closed: read its answer."""
+        connection = underlying(self._wire)
+        if connection is not None and connection.disconnected:
+            data = b""
+            with suppress(OSError, AttributeError):  # the second time there is no socket any more
+                data = connection.getHandle().recv(LONGEST_ANSWER, socket.MSG_DONTWAIT)
+            if data:
+                connection.protocol.dataReceived(data)
 
     def hung_up(self) -> None:
         """The connection is lost."""
@@ -361,6 +391,8 @@ class TargetPut:
         return ",".join(response.headers.getRawHeaders("content-type", [])), b"".join(parts)[:LONGEST_ANSWER]
 
     def _refusal(self, status: int, kind: str, body: bytes) -> ForwardFailed:
+        if not status:
+            return self._failure("sent something that is no HTTP", Forwarded.REFUSED)
         said = excerpt(kind, body)
         text = f"answered {status}{' before the file had ended' if status < 300 else ''}{': ' if said else ''}{said}"
         return self._failure(text, Forwarded.REFUSED)
@@ -420,21 +452,21 @@ class Received:
 def early_answer(data: bytes) -> tuple[int, str, bytes, bool] | None:
     """Status, type, and body as far as it is there, of the final response in ``data``, and whether that is all of it.
 
-    ``None`` while its head is not whole; interim responses are passed over (RFC 9110, 15.2).
+    ``None`` while its head is not whole, status 0 if it is none; interim responses are passed over (RFC 9110, 15.2).
     """
     while True:
-        _, end, rest = data.partition(b"\r\n\r\n")
+        head, end, rest = data.partition(b"\r\n\r\n")
         if not end:
             return None
-        received: Any = Received(data)
-        response = HTTPResponse(received, method="PUT")
-        try:
-            response.begin()
-        except HTTPException:
-            return 502, "", b"", True
-        if response.status >= 200:
+        if not re.match(rb"HTTP/[0-9.]+ 1[0-9][0-9]\b", head):
             break
         data = rest
+    received: Any = Received(data)
+    response = HTTPResponse(received, method="PUT")
+    try:
+        response.begin()
+    except HTTPException:
+        return 0, "", b"", True
     kind = response.getheader("content-type") or ""
     try:
         body = response.read(LONGEST_ANSWER)

@@ -84,7 +84,7 @@ async def forward(
     announced: dict[str, bytes],
     target: Target,
     own: bool,
-    headers: dict[str, list[str]],
+    headers: dict[bytes, list[bytes]],
 ) -> None:
     """Begin ``upload``, whose file goes on to ``target``.
 

@@ -144,7 +144,6 @@ def test_the_path_of_a_disk_may_come_from_a_flag(tmp_path: Path) -> None:
         ("forward:ftp://bucket.example/{key}", "must begin with http:// or https://"),
         ("forward:https://u:p@bucket.example/{key}", "has a user name"),
         ("forward:https://bucket.example:0/{key}", "The port of the forward address"),
-        ("forward:https://bucket.example/../{key}", "has a segment that is a dot"),
         ("forward:https://bucket.example/{key}#x", "The forward address is no URL"),
         ("forward:https://bucket.example/{key}/{name}", "The forward address is no URL"),
         ("forward:https://bucket.example/", "needs {key} in its path"),
@@ -194,13 +193,12 @@ def test_where_a_store_that_forwards_sends_a_key(text: str, key: str, url: str) 
     assert parse_target(store.url(key)).url == url
 
 
-@pytest.mark.parametrize("key", ["..", ".", "../x", "x/..", "x/./y", "x" * 4096])
-def test_keys_that_cannot_be_forwarded(key: str) -> None:
+def test_a_key_that_makes_the_address_too_long() -> None:
     """Refused as an address that a sender names is."""
     store = make_store("forward:https://h/in/{key}", a_house())[1]
     assert isinstance(store, ForwardStore)
     with pytest.raises(BadRequest):
-        parse_target(store.url(key))
+        parse_target(store.url("x" * 4096))
 
 
 def test_a_store_that_forwards_shares_the_memory() -> None:
