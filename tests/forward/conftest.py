@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("harness", "contract.peers", "contract.server", "forward.support")
+pytest.register_assert_rewrite("contract.peers", "contract.server", "forward.support")
 
 from contract.peers import close_all  # noqa: E402  (behind the registration)
 from contract.server import Certificate  # noqa: E402
