@@ -164,6 +164,21 @@ def test_a_range_that_the_end_comes_before(relay: Relay, key: str) -> None:
     assert sender.answer().status == (201 if relay.keeps else 200)
 
 
+def test_a_look_that_the_end_comes_within(relay: Relay, key: str) -> None:
+    """The answer's head has promised more than the file has: the connection is cut, and nothing is made up."""
+    sender = relay.connect().put_chunked(key, [DATA[:5]], ends=False)
+    relay.wait_for_offer(key)
+    look = relay.connect().get(key, "Range: bytes=2-9")
+    assert look.take(3) == DATA[2:5]
+    assert (look.head().status, look.head()["content-length"]) == (206, "8")
+    sender.send(chunk(DATA[5:8]) + LAST_CHUNK)
+    assert look.take(3) == DATA[5:8]
+    with pytest.raises((Cut, ConnectionResetError)):
+        look.answer()
+    assert relay.connect().get(key).answer().body == DATA[:8]
+    assert sender.answer().status == (201 if relay.keeps else 200)
+
+
 def test_a_waiting_receiver_with_a_range(relay: Relay, key: str) -> None:
     """A range may be asked for before there is anything."""
     receiver = relay.connect().get(key, "Range: bytes=5-")

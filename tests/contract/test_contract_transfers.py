@@ -257,6 +257,17 @@ def empty(sender: Peer, key: str, data: bytes) -> bytes:
     return b""
 
 
+def test_a_small_request_behind_a_large_send_is_heard(relay: Relay, key: str) -> None:
+    """However the system gathered the bytes while they came in bulk, the connection's next request is heard."""
+    data = random.Random(12).randbytes(20 << 20)
+    receiver, sender = relay.connect().get(key), relay.connect()
+    relay.wait_for_waiters(1)
+    sending = Background(lambda: sender.put(key, data).answer())
+    assert Background(receiver.answer).result().body == data
+    assert sending.result().status == (201 if relay.keeps else 200)
+    assert sender.get("/-/version").answer().status == 200
+
+
 def test_a_connection_can_be_used_after_a_refusal(relay: Relay, key: str) -> None:
     """A 404 does not cost the connection."""
     peer = relay.connect()
