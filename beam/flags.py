@@ -141,7 +141,7 @@ class Options(TwistedOptions):
 
     def opt_allow_forward(self, value: str) -> None:
         """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""
-        self._many.setdefault("allow-forward", []).append(value)
+        self._many.setdefault("allow-forward", []).extend(value.split())
 
     def opt_version(self) -> None:
         """Display beam's version and exit."""

@@ -100,7 +100,8 @@ def test_an_address_that_does_not_match_is_refused(url: str, status: int, serve:
 
 def test_patterns_are_repeatable_and_let_pass_what_matches(serve: Serve, short: Path) -> None:
     """Any port and a part of the path."""
-    flags = ("--allow-forward", AMAZON, "--allow-forward", "http://127.*.0.1:*/in/*.bin", "--allow-forward-private")
+    patterns = ("--allow-forward", f"{AMAZON} https://files.example/*", "--allow-forward", "http://127.*.0.1:*/in/*.bin")
+    flags = (*patterns, "--allow-forward-private")
     server = serve(*flags)
     with ScriptedTarget() as target:
         send(server, "/k", short, to=target.url("/in/a/b.bin?q=/out"))
