@@ -100,7 +100,12 @@ def test_an_address_that_does_not_match_is_refused(url: str, status: int, serve:
 
 def test_patterns_are_repeatable_and_let_pass_what_matches(serve: Serve, short: Path) -> None:
     """Any port and a part of the path."""
-    patterns = ("--allow-forward", f"{AMAZON} https://files.example/*", "--allow-forward", "http://127.*.0.1:*/in/*.bin")
+    patterns = (
+        "--allow-forward",
+        f"{AMAZON} https://files.example/*",
+        "--allow-forward",
+        "http://127.*.0.1:*/in/*.bin",
+    )
     flags = (*patterns, "--allow-forward-private")
     server = serve(*flags)
     with ScriptedTarget() as target:
