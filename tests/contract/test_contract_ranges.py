@@ -174,7 +174,7 @@ def test_a_look_that_the_end_comes_within(relay: Relay, key: str) -> None:
     sender.send(chunk(DATA[5:8]) + LAST_CHUNK)
     assert look.take(3) == DATA[5:8]
     with pytest.raises((Cut, ConnectionResetError)):
-        look.answer()
+        Background(look.answer).result(5)
     assert relay.connect().get(key).answer().body == DATA[:8]
     assert sender.answer().status == (201 if relay.keeps else 200)
 
