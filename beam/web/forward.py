@@ -79,7 +79,7 @@ def target_of(
 class TargetPut:
     """One PUT to ``target``.
 
-    :param addresses: of ``beam.web.wire.resolve``.
+    :param addresses: of ``beam.web.resolve``.
     :param private: whether the address is the operator's own, of which the sender hears nothing.
     """
 

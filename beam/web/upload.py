@@ -27,7 +27,7 @@ from beam.web.fields import announced_digests, digest_field, filename_in, is_con
 from beam.web.form import FilePart, FormDecoder, is_form
 from beam.web.forward import TargetPut, forward_headers, target_of
 from beam.web.request import StreamingRequest
-from beam.web.wire import resolve
+from beam.web.resolve import resolve
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"

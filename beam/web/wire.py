@@ -1,4 +1,4 @@
-"""The way to a forward's target: its addresses, the one connection, and an answer that comes too early.
+"""The way to a forward's target: the one connection, and an answer that comes too early.
 
 What is sent and what an answer means is in ``beam.web.forward``.
 """
@@ -14,17 +14,12 @@ from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
-    IHostnameResolver,
-    IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IResolutionReceiver,
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import connectionDone
@@ -35,54 +30,13 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from beam.errors import Forbidden
 from beam.interfaces import IReader
 from beam.producer import SpoolProducer
-from beam.target import Target, is_public
+from beam.target import Target
 from beam.web.transport import unacknowledged, underlying
 
 LONGEST_ANSWER = 16 << 10  # bytes of a target's answer that are read
 SOON = 1.0  # seconds in which the rest of it comes, or not
-
-
-@implementer(IResolutionReceiver)
-class Addresses:
-    """Gathers what a resolver finds; ``done`` fires with it."""
-
-    def __init__(self) -> None:
-        self._found: list[str] = []
-        self.done: Deferred[list[str]] = Deferred()
-
-    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Nothing to do yet."""
-
-    def addressResolved(self, address: IAddress) -> None:
-        host: Any = address
-        self._found.append(host.host)
-
-    def resolutionComplete(self) -> None:
-        self.done.callback(self._found)  # behind a timeout it goes nowhere
-
-
-async def resolve(reactor: Any, target: Target, private: bool, timeout: float) -> list[str]:
-    """The addresses of ``target``, each of which may be connected to; none if its name is not known in time.
-
-    :param private: whether those that are not public may be, too.
-    :raises Forbidden: one of them may not.
-    """
-    host = target.host.removeprefix("[").removesuffix("]")
-    try:
-        found = [str(ip_address(host))]
-    except ValueError:
-        resolver: IHostnameResolver = reactor.nameResolver
-        addresses = Addresses()
-        found = []
-        with suppress(UnicodeError, DeferredTimeout):  # it can be no name, or nobody answers in time
-            resolver.resolveHostName(addresses, host)
-            found = await addresses.done.addTimeout(timeout, reactor)
-    if not private and not all(is_public(each) for each in found):
-        raise Forbidden(f"This server does not forward to {target.host}: its address is not a public one.")
-    return found
 
 
 @frozen
