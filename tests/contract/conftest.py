@@ -47,7 +47,7 @@ def disk_server(certificate: Certificate) -> Iterator[Server]:
     server = Server(
         certificate,
         *("--store", "disk:{folder}/store", "--get-wait-timeout", "30"),
-        *("--put-ttl", "4", "--get-ttl", "0.05", "--resume-timeout", "1"),
+        *("--put-ttl", "4", "--get-ttl", "0.25", "--resume-timeout", "1"),
     )
     yield server
     server.stop()
