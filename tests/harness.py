@@ -65,27 +65,34 @@ class Server:
             if most_descriptors is not None:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, most_descriptors))
 
-        self.port, self.metrics_port = free_port(), free_port()
+        def start() -> None:
+            self.port, self.metrics_port = free_port(), free_port()
+            with log.open("wb") as output:
+                self.process = subprocess.Popen(
+                    [
+                        *(command or (twist(),)),
+                        *("beam", "--listen", f"127.0.0.1:{self.port}"),
+                        *("--metrics-addr", f"127.0.0.1:{self.metrics_port}", *flags),
+                    ],
+                    stdout=output,
+                    stderr=output,
+                    env=env,
+                    preexec_fn=limit,
+                )
+
         self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [
-                    *(command or (twist(),)),
-                    *("beam", "--listen", f"127.0.0.1:{self.port}"),
-                    *("--metrics-addr", f"127.0.0.1:{self.metrics_port}", *flags),
-                ],
-                stdout=output,
-                stderr=output,
-                env=env,
-                preexec_fn=limit,
-            )
+        self._start = start
+        start()
 
     def wait_until_up(self) -> None:
-        """Until both listeners accept."""
+        """Until both listeners accept; another process may take a free port before beam does."""
 
         def up() -> bool:
-            assert self.process.poll() is None, self.log.read_text()
+            if self.process.poll() is not None:
+                assert "cannot listen" in self.log.read_text(), self.log.read_text()
+                self._start()
             try:
+                self.connect().close()
                 return self.gauges() is not None
             except OSError:
                 return False
