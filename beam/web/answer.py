@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from twisted.logger import Logger
+
 from beam.errors import BeamError
 from beam.web.request import StreamingRequest, error_text
 
 PLAIN = "text/plain; charset=utf-8"
+
+log = Logger()
 
 
 def accepts(request: StreamingRequest, media_type: str) -> bool:
@@ -38,3 +42,9 @@ def refuse(request: StreamingRequest, error: BeamError) -> None:
     as_json = accepts(request, "application/json") and not accepts(request, "text/html")
     kind, text = error_text(error, as_json)
     answer(request, error.status, text.decode(), error.headers, kind)
+
+
+def admit_mistake(request: StreamingRequest) -> None:
+    """Answer with 500 while an exception that nobody expected is handled; the log has it."""
+    log.failure("a request failed")
+    refuse(request, BeamError("This server made a mistake; the operator finds it in the log."))

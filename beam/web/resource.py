@@ -6,14 +6,13 @@ Errors that a request meets before it has become a send or a receive are answere
 import re
 from urllib.parse import quote
 
-from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from beam import __version__
 from beam.broker import Broker
 from beam.errors import BadRequest, BeamError, MethodNotAllowed, NotFound, NotImplementedHere
-from beam.web.answer import accepts, answer, refuse
+from beam.web.answer import accepts, admit_mistake, answer, refuse
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.pages import front_page, help_text, landing_page
@@ -29,8 +28,6 @@ PREVIEWERS = re.compile(
     re.IGNORECASE,
 )
 HTML = "text/html; charset=utf-8"
-
-log = Logger()
 
 
 def is_reserved(path: str) -> bool:
@@ -75,9 +72,8 @@ class Root(Resource):
                 answer(request, 304, "", error.headers)
             else:
                 refuse(request, error)
-        except Exception:
-            log.failure("a request failed")
-            refuse(request, BeamError("This server made a mistake; the operator finds it in the log."))
+        except Exception:  # the client must not wait for ever
+            admit_mistake(request)
         return NOT_DONE_YET
 
     def _dispatch(self, request: StreamingRequest) -> None:

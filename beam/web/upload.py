@@ -21,7 +21,7 @@ from beam.peers import ISender
 from beam.policy import SendOptions, send_options
 from beam.target import Target
 from beam.transfer import Forward, Offer, Transfer
-from beam.web.answer import answer, refuse
+from beam.web.answer import admit_mistake, answer, refuse
 from beam.web.direct import DirectUpload
 from beam.web.fields import announced_digests, digest_field, filename_in, is_control, is_whole, safe_filename
 from beam.web.form import FilePart, FormDecoder, is_form
@@ -101,6 +101,9 @@ async def forward(
     except BeamError as error:
         if not gone:
             refuse(request, error)
+    except Exception:  # as in ``Root.render``, which has returned
+        if not gone:
+            admit_mistake(request)
     request.go_on()
 
 
