@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
-from beam.policy import DIGESTS
+from beam.options import DIGESTS
 
 EMPTY = memoryview(b"")
 
@@ -21,10 +21,17 @@ class Body:
     :param limit: bytes that the operator allows, or ``None``.
     :param announced: digests that the sender announced (RFC 9530): they must be right before the end is told.
     :param asked: the algorithm that the sender asked for, if any.
+    :param doubted: whether ``length`` is only what the sender says, and no framing shows it.
     """
 
     def __init__(
-        self, spool: ISpool, length: int | None, limit: int | None, announced: Mapping[str, bytes], asked: str | None
+        self,
+        spool: ISpool,
+        length: int | None,
+        limit: int | None,
+        announced: Mapping[str, bytes],
+        asked: str | None,
+        doubted: bool = False,
     ) -> None:
         self.spool = spool
         self.length = length
@@ -32,7 +39,8 @@ class Body:
         self.received = 0
         self._announced = announced
         self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
-        self._last = b""  # the byte that is withheld until the digests are right
+        self._withholds = doubted or bool(announced)
+        self._last = b""  # the byte that is withheld until digests and length are right
         self._view = EMPTY
 
     def room(self) -> memoryview:
@@ -40,7 +48,7 @@ class Body:
         view = self.spool.room()
         if self.length is not None:
             view = view[: self.length - self.received]
-        if self._hashes:
+        if self._hashes or self._withholds:
             self._view = view
         return view
 
@@ -54,7 +62,7 @@ class Body:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
         for each in self._hashes.values():
             each.update(self._view[:n])
-        if self._announced and self.received == self.length and n:
+        if self._withholds and self.received == self.length and n:
             n -= 1
             self._last = bytes(self._view[n : n + 1])
         self._view = EMPTY
@@ -65,8 +73,11 @@ class Body:
         """Copy of ``pieces`` what there is room for; the rest stays in them.
 
         :raises TooLarge: they are more than the operator allows.
+        :raises BadRequest: they are more than were announced.
         """
         while pieces:
+            if self.received == self.length:
+                raise BadRequest(f"The file has more than the {self.length} bytes that were announced; send it again.")
             view = self.room()
             if not view:
                 return

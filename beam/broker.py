@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from math import inf
 
 from attrs import define, field
-from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -17,20 +16,23 @@ from beam.deadlines import Deadline, Deadlines
 from beam.delivery import Delivery, Forwarding
 from beam.errors import (
     BeamError,
+    Draining,
+    Established,
     Forwarded,
     ForwardFailed,
     NoReceiver,
     NotFound,
     Outcome,
+    Replaced,
     RequestTimeout,
     TooLarge,
-    Unavailable,
 )
 from beam.interfaces import IStore
+from beam.options import SendOptions
 from beam.patience import Patience
-from beam.peers import IReceiver, ISender
-from beam.policy import Policy, SendOptions
-from beam.rendezvous import Rendezvous
+from beam.peers import IReceiver, ISender, News
+from beam.policy import Policy, Reply
+from beam.rendezvous import HAS_RECEIVERS, Rendezvous
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
 TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
@@ -59,14 +61,12 @@ class Waiting:
     deadline: Deadline = field(init=False)
 
 
-class Broker(Service):
-    """The hub.
+class Broker:
+    """The hub of one namespace of keys.
 
     :param clock: its ``seconds`` must not jump; the entry point sees to that.
-    :param stores: by name; the first is the default.
+    :param stores: by name; the first is the default.  Whoever made them starts and stops them.
     """
-
-    name = "broker"
 
     def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore]) -> None:
         self.clock = clock
@@ -126,8 +126,8 @@ class Broker(Service):
         """
         now = self.clock.seconds()
         if self.drained is not None:
-            raise Unavailable(DRAINING)
-        self.rendezvous.check(key)
+            raise Draining(DRAINING)
+        self.rendezvous.admit(key, options)
         limit = self.policy.max_pipe_size
         if limit is not None and length is not None and length > limit:
             raise TooLarge(f"The file has {length} bytes; this server takes {limit} at most.")
@@ -136,6 +136,8 @@ class Broker(Service):
         somebody = somebody or (forward is not None and options.readers is None)
         if options.wait == 0 and not store.keeps and not somebody:
             raise NoReceiver("No receiver is there; start one first, or send with a longer wait.")
+        while (replaced := self.rendezvous.admit(key, options)) is not None:
+            self.fail(replaced, Replaced("Another upload has taken this path."))  # its sender may ask again at once
         transfer = Transfer(
             key=key,
             options=options,
@@ -173,7 +175,8 @@ class Broker(Service):
             if transfer.outcome is None:
                 transfer.whole_at = self.clock.seconds()
                 self._happened(transfer, Event.WHOLE)
-                if transfer.keeps and transfer.outcome is None:
+                self._tell(transfer, News.WHOLE)
+                if transfer.outcome is None and (transfer.keeps or self.policy.reply is Reply.BUFFERED):
                     self._look_whether_to_forward(transfer)
                     self._look_whether_to_tell(transfer)
                     self._look_whether_spent(transfer)
@@ -194,6 +197,12 @@ class Broker(Service):
             transfer.fail(error)
             self._end(transfer)
 
+    def _tell(self, transfer: Transfer, news: News) -> None:
+        """Tell the sender what happens, unless it has its answer."""
+        life = self._lives.get(transfer)
+        if life is not None and not life.told:
+            life.sender.heard(news)
+
     def _look_whether_to_tell(self, transfer: Transfer) -> None:
         """Tell the sender that its body is stored, and forwarded if it was to be."""
         life = self._lives.get(transfer)
@@ -202,9 +211,9 @@ class Broker(Service):
             life.sender.transfer_ended(transfer)
 
     def _look_at_sender(self, transfer: Transfer, now: float) -> None:
-        if transfer.state is State.KEPT:
-            return
         life = self._lives[transfer]
+        if life.told:
+            return
         could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
         if life.sender.peer_gone():
             self.lost(transfer)
@@ -221,22 +230,31 @@ class Broker(Service):
         :raises BeamError: the refusal, if it comes at once.
         """
         transfer = self.rendezvous.transfers.get(key)
+        self.rendezvous.greet(key, receiver)
         if transfer is not None and transfer.offer is not None and not self._gathers(transfer):
-            delivery = self._join(transfer, receiver, receiver.choose(transfer))
+            span = receiver.choose(transfer)
+            self._tell(transfer, News.CAME)
+            delivery = self._join(transfer, receiver, span)
             self._look_whether_to_forward(transfer)
             receiver.serve(delivery)
             return
         if self.drained is not None:
-            raise Unavailable(DRAINING)
+            raise Draining(DRAINING)
         if transfer is None and wait == 0:
-            raise NotFound("Nothing is here now; start the sender, or wait for it with ?wait=SECONDS.")
+            raise self.rendezvous.nothing(key, self.clock.seconds())
         self.rendezvous.wait(key, receiver)
+        if transfer is not None:
+            self._tell(transfer, News.CAME)
         waiting = self._waits[receiver] = Waiting(receiver, wait)
         waiting.deadline = Deadline(lambda _: self._give_up(key, receiver))
         if transfer is None:
             self.at(waiting.deadline, self.clock.seconds() + wait)
         elif transfer.offer is not None:
             self._invite(transfer)
+
+    def claim(self, transfer: Transfer, address: str) -> None:
+        """A receiver claims ``transfer``, which nobody is served from: it moves to ``address``."""
+        self.rendezvous.move(transfer, address, self.clock.seconds())
 
     def leave(self, key: str, receiver: IReceiver) -> None:
         """A receiver that waits is gone."""
@@ -269,8 +287,12 @@ class Broker(Service):
                 (looks if span.look else chosen).append((receiver, span))
             except BeamError as error:
                 refused.append((receiver, error))
-        if transfer.state in NOBODY_CAME and len(chosen) < transfer.options.needed:
+        needed = transfer.options.needed
+        if transfer.state in NOBODY_CAME and len(chosen) < needed:
             chosen = []
+        if transfer.options.exact:
+            refused += [(receiver, Established(HAS_RECEIVERS)) for receiver, _ in chosen[needed:]]
+            del chosen[needed:]
         for receiver, _ in (*chosen, *looks, *refused):
             self.leave(transfer.key, receiver)
         deliveries = []
@@ -299,7 +321,10 @@ class Broker(Service):
                 transfer.peers.append(receiver.peer)
             if span.start and transfer.left:
                 transfer.left -= 1  # it is back
+            begins = transfer.state in NOBODY_CAME
             self._happened(transfer, Event.JOINED)
+            if begins:
+                self._tell(transfer, News.BEGUN)
         return delivery
 
     def delivered(self, delivery: Delivery, whole: bool) -> None:
@@ -322,6 +347,7 @@ class Broker(Service):
             else:
                 transfer.left += 1
                 transfer.left_at = now
+                self._tell(transfer, News.LEFT)
             if transfer.outcome is None:
                 self._after_delivery(transfer)
         self._look_whether_drained()
@@ -374,7 +400,7 @@ class Broker(Service):
             elif forward.failed and not transfer.left and forward.error is not None:
                 self.fail(transfer, forward.error)
             elif self.drained is not None and transfer.state in NOBODY_CAME:
-                self.fail(transfer, Unavailable(DRAINING))
+                self.fail(transfer, Draining(DRAINING))
             else:
                 self._set_deadline(transfer)
 
@@ -430,43 +456,29 @@ class Broker(Service):
             self.drained = Deferred()
             for transfer in list(self.rendezvous.transfers.values()):
                 if transfer.state in NOBODY_CAME and not (transfer.forward and transfer.forward.running):
-                    self.fail(transfer, Unavailable(DRAINING))
+                    self.fail(transfer, Draining(DRAINING))
             for key, receivers in list(self.rendezvous.waiting.items()):
                 for receiver in list(receivers):
                     self.leave(key, receiver)
-                    receiver.refuse(Unavailable(DRAINING))
+                    receiver.refuse(Draining(DRAINING))
             self._look_whether_drained()
         return self.drained
 
     def cut(self) -> None:
         """End everything now."""
         for transfer in list(self.rendezvous.transfers.values()):
-            self.fail(transfer, Unavailable("This server was stopped; send the file again in a moment."))
+            self.fail(transfer, Draining("This server was stopped; send the file again in a moment."))
         for delivery in list(self.deliveries):
-            delivery.receiver.cut(Unavailable(DRAINING))
+            delivery.receiver.cut(Draining(DRAINING))
 
     def _look_whether_drained(self) -> None:
         idle = not self.rendezvous.transfers and not self.deliveries
         if idle and self.drained is not None and not self.drained.called:
             self.drained.callback(None)
 
-    # Service.
-
-    def startService(self) -> None:
-        """Start the stores.
-
-        :raises BeamError: one of them cannot work.
-        """
-        for store in self.stores.values():
-            store.start()
-        super().startService()
-
-    def stopService(self) -> None:
-        """End what is left, and stop the stores."""
-        super().stopService()
+    def stop(self) -> None:
+        """End everything, and let go of the clock."""
         self.drain()
         self.cut()
-        for store in self.stores.values():
-            store.stop()
         self.deadlines = Deadlines()
         self._rearm()

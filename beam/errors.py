@@ -60,6 +60,43 @@ class BadRequest(BeamError):
     outcome = Outcome.BAD_BODY
 
 
+class MissingKey(BadRequest):
+    """400: the path names no file."""
+
+
+class KeyTooLong(BadRequest):
+    """400: the path names one at too great length."""
+
+
+class Reserved(BadRequest):
+    """400: the path is the server's own."""
+
+
+class PartRefused(BadRequest):
+    """400: a part of a file cannot be sent (RFC 9110, 14.5)."""
+
+
+class MalformedForm(BadRequest):
+    """400: the body is no form."""
+
+
+class NoFile(BadRequest):
+    """400: there is no file in the form."""
+
+
+class ServiceWorkerRefused(BadRequest):
+    """400: what strangers send must not become the service worker of this origin."""
+
+
+class Unauthorized(BeamError):
+    """401: the sender has to show a secret (RFC 6750, section 3)."""
+
+    status = 401
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, {"WWW-Authenticate": "Bearer"})
+
+
 class Forbidden(BeamError):
     """403: the operator does not allow it."""
 
@@ -91,10 +128,38 @@ class KeyInUse(BeamError):
     status = 409
 
 
+class Established(BeamError):
+    """409: everybody whom this transfer waited for is there, and nobody else may come."""
+
+    status = 409
+
+
+class TooManyReceivers(BeamError):
+    """409: as many receivers as were asked for wait already."""
+
+    status = 409
+
+
+class ReceiversDiffer(BeamError):
+    """409: sender and receivers do not agree on how many receivers there are to be."""
+
+    status = 409
+
+
+class Replaced(BeamError):
+    """409: another sender has taken the key."""
+
+    status = 409
+
+
 class Gone(BeamError):
     """410: the bytes asked for were there and are no more."""
 
     status = 410
+
+
+class Claimed(Gone):
+    """410: another receiver has the file."""
 
 
 class LengthRequired(BeamError):
@@ -178,6 +243,10 @@ class Unavailable(BeamError):
 
     def __init__(self, sentence: str, retry_after: int = 5) -> None:
         super().__init__(sentence, {"Retry-After": str(retry_after)})
+
+
+class Draining(Unavailable):
+    """503: the server is about to stop."""
 
 
 class NoReceiver(BeamError):

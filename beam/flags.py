@@ -4,17 +4,19 @@ A value that cannot be is told in one line on standard error, with exit status 1
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NoReturn
 
-from attrs import frozen
+from attrs import fields_dict, frozen
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from beam import __version__
-from beam.policy import count, seconds, size
-from beam.target import Pattern, parse_pattern
+from beam.policy import Policy
+from beam.profiles import PROFILES, policy_of, profile_of
+from beam.values import count, patience, pattern, seconds, size, switch, word
 
 STDERR_PREFIX = "beam: "
 
@@ -39,40 +41,72 @@ class Flag:
     parse: Callable[[str], Any]
     many: bool = False
 
+    @property
+    def variable(self) -> str:
+        """Its name in the environment, behind ``BEAM_``."""
+        return self.name.upper().replace("-", "_")
 
-def word(text: str) -> str:
-    """``text``, if there is any.
+    @property
+    def knob(self) -> str | None:
+        """The field of the policy that it sets, if it does."""
+        name = self.name.replace("-", "_")
+        return next((each for each in (name, name.removesuffix("_timeout")) if each in fields_dict(Policy)), None)
 
-    :raises ValueError: it is empty.
+
+def profile(text: str) -> str:
+    """``text``, if it describes a policy.
+
+    :raises ValueError: it does not.
     """
-    if not text:
-        raise ValueError("a value is missing")
+    policy_of(text, {})
     return text
 
 
-def pattern(text: str) -> Pattern | None:
-    """An address pattern as ``beam.target`` reads it.
+def listener(text: str) -> tuple[str | None, str]:
+    """The profile, if one is named, and the endpoint of ``[PROFILE@]ENDPOINT``.
 
-    :raises ValueError: it is none.
+    :raises ValueError: the profile is none.
     """
-    return parse_pattern(word(text))
+    before, at, behind = text.partition("@")
+    if at and before.partition(":")[0] in PROFILES:
+        return profile(before), word(behind)
+    return None, word(text)
 
 
-def a_switch(text: str) -> bool:
-    """A switch as the environment gives it.
+def mount(text: str) -> tuple[str, str]:
+    """The prefix and the profile of ``/PREFIX=PROFILE``.
 
-    :raises ValueError: it is neither on nor off.
+    :raises ValueError: it is malformed, or the prefix is beam's own.
     """
-    if text.lower() not in ("1", "0", "yes", "no", "true", "false", "on", "off"):
-        raise ValueError(f"{text!r} is neither on nor off")
-    return text.lower() in ("1", "yes", "true", "on")
+    prefix, equals, described = text.partition("=")
+    segments = prefix.split("/")
+    if not equals or segments[0] or not all(re.fullmatch(r"[A-Za-z0-9_~.-]+", each) for each in segments[1:]):
+        raise ValueError(f"{text!r} does not read /PREFIX=PROFILE, such as /p=piping")
+    if segments[1] in ("-", "api", ".", ".."):
+        raise ValueError(f"the prefix {prefix} is beam's own")
+    return prefix, profile(described)
 
 
 FLAGS = (
+    Flag("profile", None, "beam", f"one of {', '.join(PROFILES)}, and knobs: drop:get-wait=30", profile),
+    Flag("mount", None, "", "a profile for the keys below a prefix: /p=piping; repeatable", mount, True),
     Flag(
-        "listen", "l", "0.0.0.0:3000", "where to listen: HOST:PORT or a Twisted endpoint string; repeatable", word, True
+        "listen",
+        "l",
+        "0.0.0.0:3000",
+        "where to listen: HOST:PORT or a Twisted endpoint string, perhaps with a profile: drop@HOST:PORT; repeatable",
+        listener,
+        True,
     ),
-    Flag("store", None, "memory", "memory:..., disk:PATH:..., the first is the default; repeatable", word, True),
+    Flag(
+        "store",
+        None,
+        "",
+        "memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default; repeatable [the profile's]",
+        word,
+        True,
+    ),
+    Flag("auth", None, "", "a secret that senders must show, as a bearer token", word),
     Flag("max-memory", "M", "1G", "memory for the rings of all transfers", size),
     Flag("data-dir", "d", "", "where a disk store lies if its string does not say", word),
     Flag("max-disk", "D", "10G", "what a disk store may keep if its string does not say", size),
@@ -80,8 +114,8 @@ FLAGS = (
     Flag("put-ttl", None, "30", "seconds to keep a stored file", seconds),
     Flag("get-ttl", None, "5", "seconds to keep it after a complete download", seconds),
     Flag("max-ttl", None, "86400", "cap of ?ttl=", seconds),
-    Flag("get-wait-timeout", None, "5", "seconds that a receiver waits for a sender", seconds),
-    Flag("put-wait-timeout", None, "3600", "seconds that a sender waits for a receiver", seconds),
+    Flag("get-wait-timeout", None, "5", "seconds that a receiver waits for a sender, or forever", patience),
+    Flag("put-wait-timeout", None, "3600", "seconds that a sender waits for a receiver, or forever", patience),
     Flag("max-wait", None, "3600", "cap of ?wait=", seconds),
     Flag("resume-timeout", None, "30", "seconds for the last receiver to come back", seconds),
     Flag("header-timeout", None, "10", "seconds for a request head", seconds),
@@ -128,15 +162,21 @@ class Options(TwistedOptions):
     def __init__(self) -> None:
         super().__init__()
         self._many: dict[str, list[str]] = {}
+        self.given: dict[str, Any] = {}
 
     def opt_listen(self, value: str) -> None:
-        """where to listen: HOST:PORT or a Twisted endpoint string; repeatable [0.0.0.0:3000]"""
+        """where to listen: HOST:PORT or a Twisted endpoint string, perhaps with a profile as in drop@HOST:PORT;
+        repeatable [0.0.0.0:3000]"""
         self._many.setdefault("listen", []).append(value)
 
     opt_l = opt_listen
 
+    def opt_mount(self, value: str) -> None:
+        """a profile for the keys below a prefix: /p=piping; repeatable [none]"""
+        self._many.setdefault("mount", []).append(value)
+
     def opt_store(self, value: str) -> None:
-        """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default; repeatable [memory]"""
+        """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default [the profile's]"""
         self._many.setdefault("store", []).append(value)
 
     def opt_allow_forward(self, value: str) -> None:
@@ -159,13 +199,16 @@ class Options(TwistedOptions):
             fail(f"{error}; twist beam --help shows the flags")
 
     def postOptions(self) -> None:
+        bare: frozenset[str] = frozenset()
         for flag in FLAGS:
-            variable = "BEAM_" + flag.name.upper().replace("-", "_")
             given: Any = self._many.get(flag.name) if flag.many else self[flag.name]
             origin = f"--{flag.name}"
-            if given is None and variable in os.environ:
+            names = [f"BEAM_{flag.variable}", *({flag.variable} & bare)]
+            variable = next((name for name in names if name in os.environ), None)
+            if given is None and variable is not None:
                 origin, given = variable, os.environ[variable]
                 given = given.split() if flag.many else given
+            was_given = given is not None
             if given is None:
                 given = flag.default.split() if flag.many else flag.default or None
             try:
@@ -176,11 +219,14 @@ class Options(TwistedOptions):
                     self[flag.name] = None if given is None else flag.parse(given)
             except ValueError as error:
                 raise UsageError(f"{origin}: {error}") from None
+            if was_given and flag.knob is not None:
+                self.given[flag.knob] = tuple(self[flag.name]) if flag.many else self[flag.name]
+            if flag.name == "profile":
+                bare = profile_of(self["profile"]).variables
         for name in SWITCHES:
             variable = "BEAM_" + name.upper().replace("-", "_")
             try:
-                self[name] = bool(self[name]) or a_switch(os.environ.get(variable, "no"))
+                if self[name] or variable in os.environ:
+                    self.given[name.replace("-", "_")] = bool(self[name]) or switch(os.environ[variable])
             except ValueError as error:
                 raise UsageError(f"{variable}: {error}") from None
-        if self["data-dir"] and not any(store.split(":")[0].endswith("disk") for store in self["store"]):
-            raise UsageError("--data-dir needs a disk store: add --store disk")

@@ -132,7 +132,7 @@ class IForwardTarget(Interface):
     host: str = Attribute("all that the log shows of the address")
     name: str = Attribute("what the sender reads of it")
 
-    def start(reader: IReader, length: int | None, content_type: str) -> "Deferred[None]":
+    def start(reader: IReader, length: int | None, content_type: str | None) -> "Deferred[None]":
         """Drain ``reader``, whose body has ``length`` bytes, if that is known.
 
         Fires when the target has said that it has it all; fails with ``ForwardFailed``, or with the ``BeamError`` that

@@ -15,15 +15,16 @@ LINE = (
 )
 
 
-def transfer_logger(policy: Policy) -> Callable[[Transfer, float], None]:
-    """An observer for ``Broker.observers``.  The key is shown as far as ``policy`` allows."""
+def transfer_logger(policy: Policy, prefix: str = "") -> Callable[[Transfer, float], None]:
+    """An observer for ``Broker.observers``.  The key is shown as far as ``policy`` allows,
+    behind the ``prefix`` that its scope has."""
 
     def observe(transfer: Transfer, now: float) -> None:
         forward = transfer.forward
         log.info(
             LINE,
             outcome=str(transfer.outcome),
-            key=policy.shown(transfer.key),
+            key=f"{prefix}/{policy.shown(transfer.key)}" if prefix else policy.shown(transfer.key),
             bytes_in=transfer.spool.head,
             bytes_out=transfer.bytes_out,
             seconds=now - transfer.started,

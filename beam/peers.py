@@ -3,6 +3,8 @@
 Neither need be a connection, nor speak HTTP.
 """
 
+from enum import StrEnum
+
 from zope.interface import Attribute, Interface
 
 from beam.errors import BeamError
@@ -10,8 +12,20 @@ from beam.interfaces import IReader
 from beam.transfer import Span, Transfer
 
 
+class News(StrEnum):
+    """What a sender may want to hear while its transfer lasts."""
+
+    CAME = "came"  # a receiver is there
+    BEGUN = "begun"  # all that were asked for are there, and served
+    WHOLE = "whole"  # the last byte is in the store
+    LEFT = "left"  # a receiver left before it had the whole
+
+
 class ISender(Interface):
     """The broker's view of whoever sends."""
+
+    def heard(news: News) -> None:
+        """Something has happened to the transfer."""
 
     def transfer_ended(transfer: Transfer) -> None:
         """The sender's part is over: its outcome is known, or its body is stored.  Called once, if it was admitted."""
@@ -35,6 +49,7 @@ class IReceiver(Interface):
     """The broker's view of whoever receives: it waits for a transfer, then is served from it."""
 
     peer: str = Attribute("its address, for the log")
+    company: int | None = Attribute("how many receivers there are to be, it included; None if it does not say")
 
     def choose(transfer: Transfer) -> Span:
         """Which part of ``transfer`` it wants.

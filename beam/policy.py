@@ -1,191 +1,116 @@
-"""What the operator and the sender may choose: the knobs, their caps, and how values are written.
+"""What the operator may choose: the knobs.
 
-A ``Policy`` is one frozen value; code asks the knob, never a name.  ``SendOptions`` are the query options of one send,
-checked against it.  Values that cannot be are refused with a sentence, never bent.
+A ``Policy`` is one frozen value; code asks the knob, never a name.  ``beam.profiles`` has the ready-made ones.
 """
 
-import re
-from collections.abc import Mapping, Sequence
+from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
-from beam.errors import BadRequest
 from beam.target import Pattern
+from beam.values import count, member, patience, seconds, size, switch, word, words
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-FORWARDS = {"spool", "best-effort"}
-DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}  # RFC 9530, section 5: name on the wire -> hashlib's
+OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "download")
+MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
+
+
+class Reply(StrEnum):
+    """When a sender whose file is held hears how it went."""
+
+    END = "end"  # when the outcome is known
+    BUFFERED = "buffered"  # when its last byte is in the store
+    EARLY = "early"  # at once, and then a line for each thing that happens
+
+
+class Rival(StrEnum):
+    """What becomes of a sender whose key another one has."""
+
+    REFUSED = "refused"
+    REPLACES = "replaces"  # the other one, as long as that has no receiver
+
+
+class Naming(StrEnum):
+    """The ``Content-Disposition`` of a download."""
+
+    ATTACHMENT = "attachment"  # made by us, always with a file name
+    GIVEN = "given"  # made by us, if the sender gave a file name
+    VERBATIM = "verbatim"  # the sender's own, byte for byte
+
+
+class Keys(StrEnum):
+    """Which paths are keys."""
+
+    STRICT = "strict"  # no empty segment, none that is a dot or two, at most 512 bytes
+    TRIMMED = "trimmed"  # without the slashes in front, at most 512 bytes
+    ANY = "any"
+
+
+SIZE = {"parse": size}
+SECONDS = {"parse": seconds}
+PATIENCE = {"parse": patience}
+COUNT = {"parse": count}
+SWITCH = {"parse": switch}
+WORD = {"parse": word}
 
 
 @frozen
 class Policy:
-    """Times in seconds, sizes in bytes, rates in bytes per second.  The names are those of the flags."""
+    """What the operator may choose.  Times in seconds, sizes in bytes, rates in bytes per second.
 
-    max_pipe_size: int | None = None
-    put_ttl: float = 30
-    get_ttl: float = 5
-    max_ttl: float = 86400
-    get_wait: float = 5
-    put_wait: float = 3600
-    max_wait: float = 3600
-    resume_timeout: float = 30
-    idle_timeout: float = 300
-    min_rate: int = 1024
-    max_waiting: int = 50000
-    max_waiting_per_key: int = 1000
-    list_keys: bool = False
+    Each field is a knob; its name with dashes is that of the knob, and ``parse`` of its metadata reads a value.
+    """
+
+    # Limits and times.
+    max_pipe_size: int | None = field(default=None, metadata=SIZE)
+    put_ttl: float = field(default=30, metadata=SECONDS)
+    get_ttl: float = field(default=5, metadata=SECONDS)
+    max_ttl: float = field(default=86400, metadata=SECONDS)
+    get_wait: float = field(default=5, metadata=PATIENCE)
+    put_wait: float = field(default=3600, metadata=PATIENCE)
+    max_wait: float = field(default=3600, metadata=SECONDS)
+    resume_timeout: float = field(default=30, metadata=SECONDS)
+    idle_timeout: float = field(default=300, metadata=SECONDS)
+    min_rate: int = field(default=1024, metadata=SIZE)
+    max_waiting: int = field(default=50000, metadata=COUNT)
+    max_waiting_per_key: int = field(default=1000, metadata=COUNT)
+    forward_timeout: float = field(default=60, metadata=SECONDS)
     allow_forward: tuple[Pattern | None, ...] = ()
-    allow_forward_private: bool = False
-    forward_timeout: float = 60
+    allow_forward_private: bool = field(default=False, metadata=SWITCH)
+    list_keys: bool = field(default=False, metadata=SWITCH)
+    auth: str | None = field(default=None, metadata=WORD, repr=False)  # what a sender must show
+
+    # Who meets whom.
+    keeps: bool = field(default=False, metadata=SWITCH)  # files go to a store that keeps them, if nothing else is said
+    exact: bool = field(default=False, metadata=SWITCH)  # as many receivers as asked for (one), and none after them
+    rival: Rival = field(default=Rival.REFUSED, metadata={"parse": member(Rival)})
+    claims: bool = field(default=False, metadata=SWITCH)  # the first GET takes the file to an address of its own
+    reply: Reply = field(default=Reply.END, metadata={"parse": member(Reply)})
+    heartbeat: float = field(default=25, metadata=SECONDS)  # between two lines of an early reply, until it begins
+
+    # What is asked for.
+    options: tuple[str, ...] = field(default=OPTIONS, metadata={"parse": words(*OPTIONS, *MORE_OPTIONS)})
+    strict: bool = field(default=True, metadata=SWITCH)  # an unknown option of a send is refused, else ignored
+    keys: Keys = field(default=Keys.STRICT, metadata={"parse": member(Keys)})
+    methods: tuple[str, ...] = field(
+        default=("GET", "HEAD", "POST", "PUT", "OPTIONS"),
+        metadata={"parse": words("GET", "HEAD", "POST", "PUT", "OPTIONS")},
+    )
+    parts: bool = field(default=True, metadata=SWITCH)  # Range and Content-Range are understood
+    any_part: bool = field(default=False, metadata=SWITCH)  # the first part of a form is the file, whatever it is
+    form_fields: bool = field(default=False, metadata=SWITCH)  # authentication and file-size may stand before it
+
+    # What is answered.
+    naming: Naming = field(default=Naming.ATTACHMENT, metadata={"parse": member(Naming)})
+    default_type: str | None = field(default="application/octet-stream", metadata={"parse": lambda text: text or None})
+    html_as_text: bool = field(default=False, metadata=SWITCH)
+    landing: bool = field(default=True, metadata=SWITCH)  # browsers and previewers get a page, and take nothing
+    cors: bool = field(default=False, metadata=SWITCH)  # pages of any origin may send and receive
+    words: str = field(default="beam", metadata=WORD)  # the table of texts
+    pages: str = field(default="beam", metadata=WORD)  # the table of the server's own paths
+    plain_metrics: bool = field(default=False, metadata=SWITCH)  # six of the metrics also without the prefix
 
     def shown(self, key: str) -> str:
         """``key`` as pages and the log may show it."""
         if self.list_keys:
             return key
         return key[: min(3, len(key) // 4)] + "..."
-
-
-@frozen
-class SendOptions:
-    """The query options of one send.
-
-    :param readers: receivers that must be there before the start, if it was said; holding stores only.
-    :param wait: seconds for the first receiver; holding stores only.
-    :param downloads: complete downloads after which the key is free; keeping stores only.
-    :param ttl: seconds to keep, in place of both of the operator's; keeping stores only.
-    :param name: file name for the receivers.
-    :param digest: algorithm to compute while the bytes pass, as RFC 9530 names it.
-    :param forward: how to forward: ``spool``, ``best-effort``, or both.
-    """
-
-    store: str = ""
-    readers: int | None = None
-    downloads: int | None = None
-    ttl: float | None = None
-    wait: float = 3600
-    name: str | None = None
-    digest: str | None = None
-    forward: frozenset[str] = frozenset()
-
-    @property
-    def needed(self) -> int:
-        """Receivers that must be there before the start."""
-        return self.readers or 1
-
-
-def size(text: str) -> int:
-    """Bytes from ``500``, ``64K``, ``1G`` (powers of 1024).
-
-    :raises ValueError: it is no size.
-    """
-    match = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text)
-    if not match:
-        raise ValueError(f"{text!r} is not a size: write digits and perhaps K, M, G or T, such as 500M")
-    return int(match[1]) * UNITS[match[2]]
-
-
-def seconds(text: str) -> float:
-    """Seconds from digits with perhaps a fraction: no sign, no exponent, no ``nan``.
-
-    :raises ValueError: it is no such number.
-    """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        raise ValueError(f"{text!r} is not a number of seconds: write digits, such as 30 or 0.5")
-    return float(text)
-
-
-def count(text: str) -> int:
-    """A number of at least one.
-
-    :raises ValueError: it is no such number.
-    """
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
-        raise ValueError(f"{text!r} is not a number: write a whole one of at least 1")
-    return int(text)
-
-
-def one(query: Mapping[str, Sequence[str]], name: str) -> str | None:
-    """The value of an option that may be given once.
-
-    :raises BadRequest: it is given twice.
-    """
-    values = query.get(name, ())
-    if len(values) > 1:
-        raise BadRequest(f"The option {name} is given twice; give it once.")
-    return values[0] if values else None
-
-
-def capped_seconds(query: Mapping[str, Sequence[str]], name: str, default: float, cap: float) -> float:
-    """Option ``name`` in seconds.
-
-    :raises BadRequest: it is no number, or above ``cap``.
-    """
-    text = one(query, name)
-    if text is None:
-        return default
-    try:
-        value = seconds(text)
-    except ValueError as error:
-        raise BadRequest(f"The option {name}: {error}.") from None
-    if value > cap:
-        raise BadRequest(f"The option {name} is at most {cap:g} seconds on this server.")
-    return value
-
-
-def counted(query: Mapping[str, Sequence[str]], name: str) -> int | None:
-    """Option ``name`` as a number of at least one, if given.
-
-    :raises BadRequest: it is no such number.
-    """
-    text = one(query, name)
-    try:
-        return None if text is None else count(text)
-    except ValueError as error:
-        raise BadRequest(f"The option {name}: {error}.") from None
-
-
-def send_options(query: Mapping[str, Sequence[str]], policy: Policy, stores: Mapping[str, bool]) -> SendOptions:
-    """The options of a send.
-
-    :param query: option names and values, percent-decoded.
-    :param stores: for each configured store whether it keeps; the first is the default.
-    :raises BadRequest: an option that is unknown, malformed, above its cap, or not for this kind of store.
-    """
-    known = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward")
-    for unknown in query.keys() - set(known):
-        raise BadRequest(f"There is no option {unknown[:40]!r}; the options are {', '.join(known)}.")
-    store = one(query, "store")
-    if store is None:
-        store = next(iter(stores))
-    elif store not in stores:
-        raise BadRequest(f"There is no store {store[:40]!r} here; this server has {', '.join(stores)}.")
-    forward = frozenset((one(query, "forward") or "").split(",")) if "forward" in query else frozenset[str]()
-    if forward - FORWARDS:
-        raise BadRequest(f"The option forward is one of {', '.join(sorted(FORWARDS))}, or both with a comma.")
-    if "spool" in forward and not stores[store]:
-        keeping = [name for name, keeps in stores.items() if keeps]
-        if not keeping:
-            raise BadRequest("The option forward=spool needs a disk store, which this server does not have.")
-        store = keeping[0]
-    keeps = stores[store]
-    for name in ("readers", "wait") if keeps else ("downloads", "ttl"):
-        if name in query:
-            kind = "keeps its files" if keeps else "holds nothing after the delivery"
-            raise BadRequest(f"The option {name} does not fit the store {store}, which {kind}.")
-    digest = one(query, "digest")
-    if digest is not None and digest not in DIGESTS:
-        raise BadRequest(f"The option digest is one of {', '.join(DIGESTS)}.")
-    name_option = one(query, "name")
-    if name_option == "":
-        raise BadRequest("The option name is empty; give a file name.")
-    ttl = capped_seconds(query, "ttl", -1, policy.max_ttl)
-    return SendOptions(
-        store=store,
-        readers=counted(query, "readers"),
-        downloads=counted(query, "downloads"),
-        ttl=None if ttl < 0 else ttl,
-        wait=capped_seconds(query, "wait", policy.put_wait, policy.max_wait),
-        name=name_option,
-        digest=digest,
-        forward=forward,
-    )

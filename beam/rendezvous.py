@@ -3,15 +3,42 @@
 Rules and limits only; nothing here serves a byte, and time is a number.
 """
 
+from typing import TypeVar
+
 from attrs import define, field
 
-from beam.errors import KeyInUse, Unavailable
+from beam.errors import (
+    BeamError,
+    Claimed,
+    Established,
+    KeyInUse,
+    NotFound,
+    ReceiversDiffer,
+    TooManyReceivers,
+    Unavailable,
+)
+from beam.options import SendOptions
 from beam.peers import IReceiver
-from beam.policy import Policy
-from beam.transfer import Transfer
+from beam.policy import Policy, Rival
+from beam.transfer import BEING_SERVED, NOBODY_CAME, Transfer
 
 BROKEN_FOR = 300.0  # seconds for which a resume without If-Range is mistrusted
-BROKEN_KEYS = 10_000  # the oldest are forgotten first, so that keys cannot fill the memory
+CLAIMED_FOR = 3600.0  # seconds for which a key tells that its file was claimed
+REMEMBERED = 10_000  # keys of the past; the oldest are forgotten first, so that they cannot fill the memory
+
+IN_USE = "The key is in use by another transfer; choose another key or try again later."
+DIFFER = "The number of receivers should be {} but {}."
+HAS_RECEIVERS = "This transfer has its receivers already; ask the sender to send it again."
+
+T = TypeVar("T")
+
+
+def remember(past: dict[str, T], key: str, value: T) -> None:
+    """Put ``key`` at the young end of ``past``."""
+    past.pop(key, None)
+    past[key] = value
+    if len(past) > REMEMBERED:
+        del past[next(iter(past))]
 
 
 @define(eq=False)
@@ -23,18 +50,45 @@ class Rendezvous:
     waiting: dict[str, dict[IReceiver, None]] = field(init=False, factory=dict)
     waiters: int = field(init=False, default=0)
     _broken: dict[str, float] = field(init=False, factory=dict)
+    _claimed: dict[str, tuple[Transfer, float]] = field(init=False, factory=dict)
 
-    def check(self, key: str) -> None:
-        """May a sender have ``key``?
+    def admit(self, key: str, options: SendOptions) -> Transfer | None:
+        """May a sender have ``key``?  Gives the transfer that it replaces, if it does.
 
-        :raises KeyInUse: another one has it.
+        :raises BeamError: it may not.
         """
-        if key in self.transfers:
-            raise KeyInUse("The key is in use by another transfer; choose another key or try again later.")
+        taken = self.transfers.get(key)
+        if taken is not None and taken.options.exact and taken.state in BEING_SERVED:
+            raise Established(IN_USE)
+        if taken is not None and (self.policy.rival is Rival.REFUSED or taken.state not in NOBODY_CAME):
+            raise KeyInUse(IN_USE)
+        for receiver in self.waiting.get(key, ()) if options.exact else ():
+            if receiver.company not in (None, options.needed):
+                raise ReceiversDiffer(DIFFER.format(receiver.company, options.needed))
+        return taken
+
+    def greet(self, key: str, receiver: IReceiver) -> None:
+        """May ``receiver`` wait at ``key``, or be served?
+
+        :raises BeamError: it may not.
+        """
+        transfer, waiting = self.transfers.get(key), self.waiting.get(key, {})
+        if transfer is not None and transfer.options.exact and transfer.state in BEING_SERVED:
+            raise Established(HAS_RECEIVERS)
+        if receiver.company is None:
+            return
+        company = transfer.options.needed if transfer is not None else None
+        for other in waiting:
+            company = company or other.company
+        if company is not None and company != receiver.company:
+            raise ReceiversDiffer(DIFFER.format(company, receiver.company))
+        if len(waiting) >= receiver.company:
+            raise TooManyReceivers("The number of receivers has reached limits.")
 
     def begin(self, transfer: Transfer) -> None:
         """``transfer`` has its key from now on."""
-        self.check(transfer.key)
+        assert transfer.key not in self.transfers, transfer.key
+        self._claimed.pop(transfer.key, None)
         self.transfers[transfer.key] = transfer
 
     def end(self, transfer: Transfer, now: float) -> None:
@@ -42,10 +96,25 @@ class Rendezvous:
         if self.transfers.get(transfer.key) is transfer:
             del self.transfers[transfer.key]
             if transfer.broken:
-                self._broken.pop(transfer.key, None)
-                self._broken[transfer.key] = now + BROKEN_FOR
-                if len(self._broken) > BROKEN_KEYS:
-                    del self._broken[next(iter(self._broken))]
+                remember(self._broken, transfer.key, now + BROKEN_FOR)
+
+    def move(self, transfer: Transfer, address: str, now: float) -> None:
+        """A receiver has claimed ``transfer``: it is at ``address`` from now on, and its key is free."""
+        del self.transfers[transfer.key]
+        remember(self._claimed, transfer.key, (transfer, now + CLAIMED_FOR))
+        transfer.key, transfer.claimed = address, True
+        self.transfers[address] = transfer
+
+    def claimed(self, key: str, now: float) -> Transfer | None:
+        """What was claimed at ``key`` a while ago, and nothing has taken its place."""
+        transfer, until = self._claimed.get(key, (None, 0.0))
+        return transfer if now < until else None
+
+    def nothing(self, key: str, now: float) -> BeamError:
+        """Why there is nothing at ``key``."""
+        if self.claimed(key, now) is not None:
+            return Claimed("Another receiver has claimed this file; ask the sender to send it again.")
+        return NotFound("Nothing is here now; start the sender, or wait for it with ?wait=SECONDS.")
 
     def mistrusted(self, transfer: Transfer) -> bool:
         """Whether a receiver may hold a part of an earlier transfer under this key."""

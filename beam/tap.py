@@ -17,17 +17,20 @@ from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint, I
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
-from twisted.web.resource import Resource
+from twisted.web.resource import IResource
 
 from beam.broker import Broker
 from beam.errors import BeamError
 from beam.flags import Options, fail
+from beam.interfaces import IStore
 from beam.log import transfer_logger
-from beam.policy import Policy
+from beam.profiles import policy_of, profile_of
 from beam.quota import Quota
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
+from beam.web.request import Channel
 from beam.web.resource import Root
+from beam.web.scope import Scope
 from beam.web.site import BeamSite
 from beam.web.transport import make_direct
 
@@ -66,16 +69,16 @@ def endpoint(reactor: Any, text: str) -> IStreamServerEndpoint:
 
 @define(eq=False)
 class Relay(Service):
-    """Everything that runs: the broker, its listeners and the answer to signals.
+    """Everything that runs: the stores, the brokers, their listeners and the answer to signals.
 
-    :param addresses: endpoints with their names, for messages.
+    :param listeners: sites and their endpoints, with the endpoints' names for messages.
     """
 
     reactor: Any
-    broker: Broker
-    site: BeamSite
-    addresses: list[tuple[str, IStreamServerEndpoint]]
-    metrics: tuple[str, IStreamServerEndpoint, Resource] | None
+    stores: list[IStore]
+    brokers: list[Broker]
+    channels: dict[Channel, None]
+    listeners: list[tuple[str, IStreamServerEndpoint, BeamSite]]
     drain_timeout: float
     ports: list[IListeningPort] = field(init=False, factory=list)
     signals: int = field(init=False, default=0)
@@ -84,14 +87,11 @@ class Relay(Service):
         """Start the stores, then listen; what cannot be is told in one line."""
         super().startService()
         try:
-            self.broker.startService()
+            for store in self.stores:
+                store.start()
         except BeamError as error:
             fail(error.sentence)
-        for name, where in self.addresses:
-            self._listen(name, where, self.site)
-        if self.metrics is not None:
-            name, where, root = self.metrics
-            site = BeamSite(root, self.reactor, self.site.header_timeout, self.site.max_connections)
+        for name, where, site in self.listeners:
             self._listen(name, where, site)
         self.reactor.callWhenRunning(self._take_signals)
 
@@ -104,7 +104,7 @@ class Relay(Service):
         failures: list[Any] = []
         where.listen(site).addCallbacks(listening, failures.append)
         if failures:
-            self.broker.stopService()
+            self._end()
             reason = getattr(failures[0].value, "socketError", failures[0].value)
             fail(f"cannot listen on {name}: {getattr(reason, 'strerror', None) or reason}")
 
@@ -120,15 +120,20 @@ class Relay(Service):
             ensureDeferred(self._drain_and_stop())
         elif self.signals == 2:
             log.info("cutting what still runs")
-            self.broker.cut()
+            self._cut()
+
+    def _cut(self) -> None:
+        for broker in self.brokers:
+            broker.cut()
 
     async def _drain_and_stop(self) -> None:
-        timer = self.reactor.callLater(self.drain_timeout, self.broker.cut)
-        await self.broker.drain()
+        timer = self.reactor.callLater(self.drain_timeout, self._cut)
+        for drained in [broker.drain() for broker in self.brokers]:
+            await drained
         if timer.active():
             timer.cancel()
         until = self.reactor.seconds() + FAREWELL
-        while self.reactor.seconds() < until and any(channel.requests for channel in self.site.channels):
+        while self.reactor.seconds() < until and any(channel.requests for channel in self.channels):
             await deferLater(self.reactor, 0.02)
         log.info("stopping")
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -138,7 +143,13 @@ class Relay(Service):
     async def _stop(self) -> None:
         for port in self.ports:
             await maybe(port.stopListening())
-        self.broker.stopService()
+        self._end()
+
+    def _end(self) -> None:
+        for broker in self.brokers:
+            broker.stop()
+        for store in self.stores:
+            store.stop()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening, end what is left, and stop the stores."""
@@ -158,6 +169,42 @@ def descriptors() -> int:
     return hard if hard != resource.RLIM_INFINITY else 1 << 20
 
 
+@define(eq=False)
+class Builder:
+    """Makes what the flags describe: stores and brokers, each once.
+
+    :raises ValueError: by its methods, if something cannot be made so.
+    """
+
+    options: Options
+    house: House
+    stores: dict[str, tuple[str, IStore]] = field(init=False, factory=dict)  # by their strings
+    scopes: dict[tuple[str, str], Scope] = field(init=False, factory=dict)
+
+    def store(self, text: str) -> tuple[str, IStore]:
+        """The store of that string, and its name."""
+        if text not in self.stores:
+            name, store = make_store(text, self.house)
+            if name in [each for each, _ in self.stores.values()]:
+                raise ValueError(f"two stores are named {name}; write NAME={text} for one of them")
+            self.stores[text] = name, store
+        return self.stores[text]
+
+    def scope(self, profile: str, prefix: str = "") -> Scope:
+        """The keys below ``prefix``, or of the listeners with that profile."""
+        if (profile, prefix) not in self.scopes:
+            policy = policy_of(profile, self.options.given)
+            stores = [self.store(text) for text in self.options["store"] or [profile_of(profile).store]]
+            if policy.keeps:
+                stores.sort(key=lambda each: not each[1].keeps)
+                if not stores[0][1].keeps:
+                    raise ValueError(f"the profile {profile} needs a store that keeps: add --store disk")
+            broker = Broker(self.house.reactor, policy, dict(stores))
+            broker.observers.append(transfer_logger(policy, prefix))
+            self.scopes[profile, prefix] = Scope(prefix, broker)
+        return self.scopes[profile, prefix]
+
+
 def makeService(options: Options) -> Relay:
     """The service that ``options`` describe; called by ``twist``."""
     from twisted.internet import reactor as installed
@@ -165,43 +212,40 @@ def makeService(options: Options) -> Relay:
     reactor: Any = installed
     # Deadlines must not move when somebody sets the clock.
     reactor.seconds = time.monotonic
-    policy = Policy(
-        max_pipe_size=options["max-pipe-size"],
-        put_ttl=options["put-ttl"],
-        get_ttl=options["get-ttl"],
-        max_ttl=options["max-ttl"],
-        get_wait=options["get-wait-timeout"],
-        put_wait=options["put-wait-timeout"],
-        max_wait=options["max-wait"],
-        resume_timeout=options["resume-timeout"],
-        idle_timeout=options["idle-timeout"],
-        min_rate=options["min-rate"],
-        max_waiting=options["max-waiting"],
-        max_waiting_per_key=options["max-waiting-per-key"],
-        list_keys=options["list-keys"],
-        allow_forward=tuple(options["allow-forward"]),
-        allow_forward_private=options["allow-forward-private"],
-        forward_timeout=options["forward-timeout"],
-    )
     memory = Quota(options["max-memory"])
-    house = House(reactor, memory, options["data-dir"] or "", options["max-disk"])
     limit = descriptors() - SPARE_DESCRIPTORS
     if options["max-connections"] is not None and options["max-connections"] > limit:
         fail(f"--max-connections: this process may have {limit} connections at most; raise its limit of open files")
-    stores = {}
+    channels: dict[Channel, None] = {}
+
+    def site(resource: IResource, among: dict[Channel, None]) -> BeamSite:
+        return BeamSite(resource, reactor, options["header-timeout"], options["max-connections"] or limit, among)
+
+    builder = Builder(options, House(reactor, memory, options["data-dir"] or "", options["max-disk"]))
     try:
         for text in options["store"]:
-            name, store = make_store(text, house)
-            if name in stores:
-                raise ValueError(f"two stores are named {name}; write NAME={text} for one of them")
-            stores[name] = store
-        addresses = [(text, endpoint(reactor, text)) for text in options["listen"]]
+            builder.store(text)
+        prefixes = [prefix for prefix, _ in options["mount"]]
+        if len(set(prefixes)) < len(prefixes):
+            raise ValueError("--mount: a prefix is given twice")
+        mounts = [builder.scope(text, prefix) for prefix, text in options["mount"]]
+        listeners = [
+            (
+                where,
+                endpoint(reactor, where),
+                site(Root(builder.scope(profile or options["profile"]), mounts), channels),
+            )
+            for profile, where in options["listen"]
+        ]
+        scopes = list(builder.scopes.values())
+        brokers, stores = [scope.broker for scope in scopes], [store for _, store in builder.stores.values()]
+        if options["data-dir"] and not any(text.partition(":")[0].endswith("disk") for text in builder.stores):
+            raise ValueError("--data-dir needs a disk store: add --store disk")
         where = options["metrics-addr"]
-        metrics_endpoint = None if where is None else endpoint(reactor, where)
+        if where is not None:
+            plain = any(scope.policy.plain_metrics for scope in scopes)
+            metrics = metrics_resource(brokers, stores, memory, plain)
+            listeners.append((where, endpoint(reactor, where), site(metrics, {})))
     except ValueError as error:
         fail(str(error))
-    broker = Broker(reactor, policy, stores)
-    broker.observers.append(transfer_logger(policy))
-    site = BeamSite(Root(broker), reactor, options["header-timeout"], options["max-connections"] or limit)
-    metrics = None if metrics_endpoint is None else (where, metrics_endpoint, metrics_resource(broker, memory))
-    return Relay(reactor, broker, site, addresses, metrics, options["drain-timeout"])
+    return Relay(reactor, stores, brokers, channels, listeners, options["drain-timeout"])

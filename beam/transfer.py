@@ -12,7 +12,8 @@ from attrs import define, field, frozen
 
 from beam.errors import BeamError, Forwarded, NoReceiver, Outcome, ReceiverLost, SenderLost
 from beam.interfaces import IForwardTarget, IReader, ISpool
-from beam.policy import Policy, SendOptions
+from beam.options import SendOptions
+from beam.policy import Policy
 
 
 class State(StrEnum):
@@ -80,6 +81,7 @@ TABLE: dict[tuple[State, Event], State | Outcome] = {
 
 BODY_IS_COMING = frozenset({State.WAITING, State.FLOWING, State.FORSAKEN, State.STORING})
 NOBODY_CAME = frozenset({State.WAITING, State.HELD})
+BEING_SERVED = frozenset({State.FLOWING, State.ENDING})
 
 
 @frozen
@@ -87,15 +89,17 @@ class Offer:
     """What a sender says about its file.  Header values are as the receivers get them.
 
     :param length: bytes of the body, if known before its end.
-    :param filename: for the receivers; already without path separators and control characters.
+    :param filename: for people; already without path separators and control characters.
+    :param disposition: ``Content-Disposition``.
     :param peer: the sender's address, for the log.
     """
 
     length: int | None = None
-    content_type: str = "application/octet-stream"
+    content_type: str | None = "application/octet-stream"
     content_encoding: str | None = None
     last_modified: str | None = None
     filename: str = ""
+    disposition: str | None = "attachment"
     x_piping: tuple[str, ...] = ()
     peer: str = "-"
 
@@ -162,6 +166,7 @@ class Transfer:
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None
     error: BeamError | None = None
+    claimed: bool = False  # whether it has moved to an address that one receiver knows
     length: int | None = None  # of the body; known from the offer, or once it is whole
     digests: dict[str, bytes] = field(factory=dict)
     receiving: int = 0  # receivers that are being served

@@ -22,11 +22,11 @@ from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
 from beam.interfaces import IHouse, IStore, IStoreMaker
-from beam.policy import size
 from beam.quota import Quota
 from beam.store import arguments
 from beam.store.file import Blob, DiskSpool, Offload, failure_of
 from beam.store.memory import RingSpool, ring_sizes
+from beam.values import size
 
 THREADS = 8
 

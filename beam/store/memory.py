@@ -11,10 +11,10 @@ from zope.interface import implementer
 
 from beam.errors import BeamError, Unavailable
 from beam.interfaces import IHouse, IStore, IStoreMaker
-from beam.policy import size
 from beam.quota import Quota
 from beam.store import arguments
 from beam.store.spool import EMPTY, Reader, Spool
+from beam.values import size
 from beam.window import Cursor, Window
 
 SMALLEST_RING = 256 << 10

@@ -8,8 +8,6 @@ from twisted.logger import Logger
 from beam.errors import BeamError
 from beam.web.request import StreamingRequest, error_text
 
-PLAIN = "text/plain; charset=utf-8"
-
 log = Logger()
 
 
@@ -19,13 +17,21 @@ def accepts(request: StreamingRequest, media_type: str) -> bool:
 
 
 def answer(
-    request: StreamingRequest, status: int, text: str, headers: Mapping[str, str] | None = None, kind: str = PLAIN
+    request: StreamingRequest,
+    status: int,
+    text: str,
+    headers: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> None:
-    """Write a whole response and end the request; the connection closes behind it if the body is still coming."""
+    """Write a whole response and end the request; the connection closes behind it if the body is still coming.
+
+    :param kind: media type of ``text``; plain if it is not given.
+    """
     body = text.encode()
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     if status not in (204, 304):
-        request.setHeader("content-type", kind)
+        if body or kind:
+            request.setHeader("content-type", kind or request.words.kind)
         request.setHeader("content-length", str(len(body)))
     request.setHeader("x-content-type-options", "nosniff")
     request.setHeader("cache-control", "no-store")
@@ -39,9 +45,13 @@ def answer(
 
 def refuse(request: StreamingRequest, error: BeamError) -> None:
     """Answer with ``error``: one sentence, or JSON for those who prefer it."""
+    if error.status == 304:
+        answer(request, 304, "", error.headers)
+        return
     as_json = accepts(request, "application/json") and not accepts(request, "text/html")
-    kind, text = error_text(error, as_json)
-    answer(request, error.status, text.decode(), error.headers, kind)
+    status, sentence = request.words.of(error, request.below, request.method.decode("ascii", "replace"))
+    kind, text = error_text(status, sentence, as_json, request.words.kind)
+    answer(request, status, text.decode(), error.headers, kind)
 
 
 def admit_mistake(request: StreamingRequest) -> None:

@@ -11,15 +11,16 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from beam.broker import Broker
-from beam.errors import BeamError, Gone, NotFound, PreconditionFailed, RangeNotSatisfiable
+from beam.errors import BeamError, Gone, PreconditionFailed, RangeNotSatisfiable
 from beam.interfaces import ISink
+from beam.options import capped_seconds, company
 from beam.peers import IDelivery, IReceiver
-from beam.policy import capped_seconds
+from beam.policy import Naming, Policy
 from beam.producer import SpoolProducer
 from beam.transfer import Span, State, Transfer
-from beam.web.answer import answer, refuse
+from beam.web.answer import refuse
 from beam.web.direct import DirectDownload
-from beam.web.fields import UNKNOWN_LAST, attachment, digest_field, matches, span_of
+from beam.web.fields import UNKNOWN_LAST, digest_field, matches, span_of
 from beam.web.request import StreamingRequest
 from beam.web.transport import VANISHED, set_patience
 
@@ -34,17 +35,19 @@ class NotModified(BeamError):
     status = 304
 
 
-def describe(request: StreamingRequest, transfer: Transfer) -> None:
+def describe(request: StreamingRequest, transfer: Transfer, policy: Policy) -> None:
     """Set the headers that tell of ``transfer``, for GET and HEAD alike."""
     offer = transfer.offer
     assert offer is not None
     fields = {
         "content-type": offer.content_type,
         "content-encoding": offer.content_encoding,
-        "content-disposition": attachment(offer.filename),
+        "content-disposition": offer.disposition,
+        # What a browser may show, and not only save, must not act as a page of ours.
+        "content-security-policy": None if policy.naming is Naming.ATTACHMENT else "sandbox",
         "last-modified": offer.last_modified,
-        "etag": transfer.etag,
-        "accept-ranges": "bytes",
+        "etag": transfer.etag if policy.parts else None,
+        "accept-ranges": "bytes" if policy.parts else None,
         "cache-control": "no-store",
         "x-accel-buffering": "no",
         "x-content-type-options": "nosniff",
@@ -56,6 +59,8 @@ def describe(request: StreamingRequest, transfer: Transfer) -> None:
             request.setHeader(name, value)
     if offer.x_piping:
         request.responseHeaders.setRawHeaders("x-piping", list(offer.x_piping))
+        if policy.cors:
+            request.setHeader("access-control-expose-headers", "X-Piping")
 
 
 def check_conditions(request: StreamingRequest, transfer: Transfer) -> None:
@@ -73,17 +78,26 @@ def check_conditions(request: StreamingRequest, transfer: Transfer) -> None:
         raise NotModified("", {"etag": transfer.etag})
 
 
+def wait_of(query: dict[str, list[str]], policy: Policy) -> float:
+    """For how many seconds a receiver waits.
+
+    :raises BadRequest: it asks for more than it may, or for no number.
+    """
+    asked = query if "wait" in policy.options else {}
+    return capped_seconds(asked, "wait", policy.get_wait, policy.max_wait)
+
+
 def head(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
     """Answer HEAD: what a GET would bring, without taking it.
 
     :raises BeamError: what a GET would be refused with at once.
     """
-    capped_seconds(query, "wait", 0, broker.policy.max_wait)
+    wait_of(query, broker.policy)
     transfer = broker.rendezvous.transfers.get(key)
     if transfer is None or transfer.offer is None:
-        raise NotFound("Nothing is here now.")
+        raise broker.rendezvous.nothing(key, broker.clock.seconds())
     check_conditions(request, transfer)
-    describe(request, transfer)
+    describe(request, transfer, broker.policy)
     if transfer.length is not None:
         request.setHeader("content-length", str(transfer.length))
     request.write(b"")
@@ -96,6 +110,7 @@ class Download:
 
     def __init__(self, request: StreamingRequest, broker: Broker, key: str) -> None:
         self.peer = request.peer
+        self.company: int | None = None
         self._request = request
         self._broker = broker
         self._key = key
@@ -111,7 +126,8 @@ class Download:
         :raises BeamError: the refusal, if it comes at once.
         """
         policy = self._broker.policy
-        wait = capped_seconds(query, "wait", policy.get_wait, policy.max_wait)
+        self.company = company(query, policy, 'Invalid query parameter "n"')
+        wait = wait_of(query, policy)
         self._request.on_lost(self._lost, self._half_closed)
         self._broker.receive(self._key, self, wait)
 
@@ -119,6 +135,8 @@ class Download:
         request, length = self._request, transfer.length
         check_conditions(request, transfer)
         field, condition = request.getHeader("range"), request.getHeader("if-range")
+        if not self._broker.policy.parts:
+            field = None
         span = span_of(field, length) if field is not None else None
         if condition is not None:
             assert transfer.offer is not None
@@ -178,7 +196,7 @@ class Download:
         request, delivery = self._request, self._started_delivery
         transfer, span = delivery.transfer, delivery.span
         length = transfer.length
-        describe(request, transfer)
+        describe(request, transfer, self._broker.policy)
         stop = span.stop if span.stop is not None else length
         if self._range_used:
             last = stop - 1 if stop is not None else UNKNOWN_LAST
@@ -256,10 +274,7 @@ class Download:
             self._delivery.done(has_all)
 
     def refuse(self, error: BeamError) -> None:
-        if error.status == 304:
-            answer(self._request, 304, "", error.headers)
-        else:
-            refuse(self._request, error)
+        refuse(self._request, error)
 
     def untaken(self) -> int:
         connection = self._request.connection

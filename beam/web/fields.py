@@ -9,8 +9,9 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote_to_bytes
 
-from beam.errors import BadRequest
-from beam.policy import DIGESTS
+from beam.errors import BadRequest, KeyTooLong, MissingKey
+from beam.options import DIGESTS
+from beam.policy import Keys
 from beam.transfer import Span
 
 LONGEST_KEY = 512  # bytes
@@ -47,27 +48,37 @@ def path_of(raw: bytes) -> str:
     return decoded(raw.removeprefix(b"/"))
 
 
-def checked_key(key: str) -> str:
-    """``key`` if it is one.
+def checked_key(path: str, keys: Keys) -> str:
+    """The key that ``path`` (decoded, without its first slash) is.
 
     :raises BadRequest: it is none, and why.
     """
-    if len(key.encode()) > LONGEST_KEY:
-        raise BadRequest(f"The key is longer than {LONGEST_KEY} bytes; choose a shorter one.")
+    key = path.lstrip("/") if keys is Keys.TRIMMED else path
+    if not key:
+        raise MissingKey(f"The path has no key; {GOOD_KEY}.")
+    if len(key.encode()) > LONGEST_KEY and keys is not Keys.ANY:
+        raise KeyTooLong(f"The key is longer than {LONGEST_KEY} bytes; choose a shorter one.")
     if any(is_control(character) for character in key):
         raise BadRequest("The key has a control character; leave it out.")
-    if any(segment in ("", ".", "..") for segment in key.split("/")):
+    if keys is Keys.STRICT and any(segment in ("", ".", "..") for segment in key.split("/")):
         raise BadRequest(f"The key has an empty segment, or one that is a dot or two; {GOOD_KEY}.")
     return key
 
 
-def query_of(raw: bytes) -> dict[str, list[str]]:
-    """Option names and their values, decoded."""
+def query_of(raw: bytes, strict: bool = True) -> dict[str, list[str]]:
+    """Option names and their values, decoded.
+
+    :param strict: whether one that cannot be decoded is an error; else it is left out.
+    :raises BadRequest: there is one.
+    """
     found: dict[str, list[str]] = {}
-    for part in raw.split(b"&"):
-        if part:
-            name, _, value = part.partition(b"=")
+    for part in filter(None, raw.split(b"&")):
+        name, _, value = part.partition(b"=")
+        try:
             found.setdefault(decoded(name), []).append(decoded(value.replace(b"+", b"%20")))
+        except BadRequest:
+            if strict:
+                raise
     return found
 
 

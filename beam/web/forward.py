@@ -17,7 +17,8 @@ from zope.interface import implementer
 
 from beam.errors import BadRequest, BeamError, Forwarded, ForwardFailed, LengthRequired
 from beam.interfaces import IForwardingStore, IForwardTarget, IReader, IStore
-from beam.policy import Policy, SendOptions
+from beam.options import SendOptions
+from beam.policy import Policy
 from beam.target import NEVER_FORWARDED, Target, check_allowed, excerpt, parse_target
 from beam.web.request import StreamingRequest
 from beam.web.wire import LONGEST_ANSWER, SOON, Answer, AnsweredEarly, Line
@@ -102,8 +103,9 @@ class TargetPut:
         self._line = Line(reactor, target, addresses, self._headers, policy.forward_timeout)
         self._running: Deferred[None] | None = None
 
-    def start(self, reader: IReader, length: int | None, content_type: str) -> Deferred[None]:
-        self._headers.setdefault(b"content-type", [content_type.encode()])  # a form's file says what it is later
+    def start(self, reader: IReader, length: int | None, content_type: str | None) -> Deferred[None]:
+        if content_type is not None:  # a form's file says what it is later
+            self._headers.setdefault(b"content-type", [content_type.encode()])
         self._running = ensureDeferred(self._put(reader, length))
         return self._running
 

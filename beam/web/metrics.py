@@ -1,9 +1,9 @@
 """The metrics listener: ``/health`` and ``/metrics`` in the Prometheus text format.
 
-Gauges are read from the broker when somebody asks; what transfers leave behind is counted as they end.
+Gauges are read from the brokers when somebody asks; what transfers leave behind is counted as they end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -13,53 +13,78 @@ from twisted.web.resource import Resource
 
 from beam.broker import Broker
 from beam.errors import Forwarded, Outcome
+from beam.interfaces import IStore
 from beam.quota import Quota
 from beam.transfer import BODY_IS_COMING, Transfer
 
 SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3600, 36000)
+PLAIN = {
+    "beam_pipes",
+    "beam_disk_usage",
+    "beam_key_waiters",
+    "beam_active_uploads",
+    "beam_active_downloads",
+    "beam_draining",
+}  # the names that file-pipe has, when without their prefix
 
 
 class Gauges(Collector):
     """What is so now."""
 
-    def __init__(self, broker: Broker, memory: Quota) -> None:
-        self._broker = broker
+    def __init__(self, brokers: Sequence[Broker], stores: Sequence[IStore], memory: Quota, plain: bool) -> None:
+        self._brokers = brokers
+        self._stores = stores
         self._memory = memory
+        self._plain = plain
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry at every scrape."""
-        broker = self._broker
-        transfers = list(broker.rendezvous.transfers.values())
+        brokers = self._brokers
+        transfers = [each for broker in brokers for each in broker.rendezvous.transfers.values()]
+        deliveries = [each for broker in brokers for each in broker.deliveries]
         forwards = [each.forward for each in transfers if each.forward is not None and each.forward.running]
         gauges: dict[str, tuple[str, float]] = {
             "beam_pipes": ("Keys in use.", len(transfers)),
             "beam_disk_usage": (
                 "Bytes that count against the disk stores.",
-                sum(store.usage() for store in broker.stores.values() if store.keeps),
+                sum(store.usage() for store in self._stores if store.keeps),
             ),
             "beam_memory_usage": ("Bytes of the rings.", self._memory.used),
-            "beam_key_waiters": ("Receivers that wait for a sender.", broker.rendezvous.waiters),
+            "beam_key_waiters": (
+                "Receivers that wait for a sender.",
+                sum(broker.rendezvous.waiters for broker in brokers),
+            ),
             "beam_active_uploads": ("Bodies that are coming.", sum(each.state in BODY_IS_COMING for each in transfers)),
-            "beam_active_downloads": ("Receivers that are being served.", len(broker.deliveries)),
+            "beam_active_downloads": ("Receivers that are being served.", len(deliveries)),
             "beam_active_forwards": ("Forwards under way.", len(forwards)),
-            "beam_draining": ("1 while the server is about to stop.", broker.drained is not None),
+            "beam_draining": (
+                "1 while the server is about to stop.",
+                any(broker.drained is not None for broker in brokers),
+            ),
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(name, text, value=float(value))
+            if self._plain and name in PLAIN:
+                yield GaugeMetricFamily(name.removeprefix("beam_"), text, value=float(value))
         running_in = sum(each.spool.head for each in transfers)
         running_out = sum(each.bytes_out for each in transfers) + sum(
-            max(0, each.reader.position - each.span.start) for each in broker.deliveries
+            max(0, each.reader.position - each.span.start) for each in deliveries
         )
-        yield CounterMetricFamily("beam_bytes_in", "Bytes of bodies received.", value=broker.bytes_in + running_in)
-        yield CounterMetricFamily("beam_bytes_out", "Bytes of bodies delivered.", value=broker.bytes_out + running_out)
-        forwarded = broker.bytes_forwarded + sum(each.sent for each in forwards)
+        bytes_in = running_in + sum(broker.bytes_in for broker in brokers)
+        yield CounterMetricFamily("beam_bytes_in", "Bytes of bodies received.", value=bytes_in)
+        bytes_out = running_out + sum(broker.bytes_out for broker in brokers)
+        yield CounterMetricFamily("beam_bytes_out", "Bytes of bodies delivered.", value=bytes_out)
+        forwarded = sum(each.sent for each in forwards) + sum(broker.bytes_forwarded for broker in brokers)
         yield CounterMetricFamily("beam_bytes_forwarded", "Bytes of bodies given to targets.", value=forwarded)
 
 
-def metrics_resource(broker: Broker, memory: Quota) -> Resource:
-    """The tree of the metrics listener."""
+def metrics_resource(brokers: Sequence[Broker], stores: Sequence[IStore], memory: Quota, plain: bool) -> Resource:
+    """The tree of the metrics listener.
+
+    :param plain: whether the names of ``PLAIN`` are there without their prefix as well.
+    """
     registry = CollectorRegistry(auto_describe=True)
-    registry.register(Gauges(broker, memory))
+    registry.register(Gauges(brokers, stores, memory, plain))
     ended = Counter("beam_transfers", "Transfers by their outcome.", ["outcome"], registry=registry)
     duration = Histogram("beam_transfer_seconds", "From admission to the end.", buckets=SECONDS, registry=registry)
     forwards = Counter("beam_forwards", "Forwards by their outcome.", ["outcome"], registry=registry)
@@ -74,7 +99,8 @@ def metrics_resource(broker: Broker, memory: Quota) -> Resource:
         if transfer.forward is not None and transfer.forward.outcome is not None:
             forwards.labels(str(transfer.forward.outcome)).inc()
 
-    broker.observers.append(observe)
+    for broker in brokers:
+        broker.observers.append(observe)
     root = Resource()
     root.putChild(b"metrics", MetricsResource(registry))
     root.putChild(b"health", Health())

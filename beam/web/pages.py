@@ -105,8 +105,12 @@ def front_page(base: str, broker: Broker) -> str:
     )
 
 
-def landing_page(base: str, key: str, transfer: Transfer | None) -> str:
-    """What a browser sees at a link; looking at it takes nothing."""
+def landing_page(base: str, prefix: str, key: str, transfer: Transfer | None, once: bool) -> str:
+    """What a browser sees at a link; looking at it takes nothing.
+
+    :param prefix: the path of ``base``.
+    :param once: whether the file can be fetched only once.
+    """
     path = quote("/" + key)
     if transfer is None or transfer.offer is None:
         return page(
@@ -116,10 +120,63 @@ def landing_page(base: str, key: str, transfer: Transfer | None) -> str:
             refresh=5,
         )
     name = transfer.offer.filename or key
+    kind = f", {transfer.offer.content_type}" if transfer.offer.content_type else ""
+    warning = "<p>It can be fetched once: the download begins, and nobody else gets it.</p>" if once else ""
     return page(
         name,
         f'<meta property="og:title" content="{escape(name)}">'
-        f"<p>{bytes_text(transfer.length)}, {escape(transfer.offer.content_type)}</p>"
-        f'<p><a class="button" rel="nofollow" href="{escape(path)}?download">Download</a></p>'
-        f"<p>Or in a terminal:</p><pre>curl -fo FILE {escape(base + path)}</pre>",
+        f"<p>{bytes_text(transfer.length)}{escape(kind)}</p>{warning}"
+        f'<p><a class="button" rel="nofollow" href="{escape(prefix + path)}?download=true">Download</a></p>'
+        f"<p>Or in a terminal:</p><pre>curl -{'L' if once else ''}fo FILE {escape(base + path)}</pre>",
+    )
+
+
+PIPING_HELP = """Piping Server, as beam {version} speaks it.
+
+Send a file, and receive it; either may begin:
+  curl -T FILE {base}/mypath
+  curl {base}/mypath > FILE
+
+Send what a program prints:
+  echo hello | curl -T - {base}/mypath
+
+Send to three receivers, who ask with the same n:
+  curl -T FILE '{base}/mypath?n=3'
+  curl '{base}/mypath?n=3' > FILE
+
+End-to-end encryption:
+  openssl aes-256-cbc -pbkdf2 < FILE | curl -T - {base}/mypath
+  curl {base}/mypath | openssl aes-256-cbc -d -pbkdf2 > FILE
+"""
+
+
+def piping_help(base: str) -> str:
+    """How to use a Piping Server, as text."""
+    return PIPING_HELP.format(version=__version__, base=base)
+
+
+def piping_page(base: str) -> str:
+    """The page at the root of a Piping Server: where to go from there."""
+    return page(
+        "Piping Server",
+        '<form method="get" action="noscript"><p><label>Path <input name="path" required></label>'
+        '<p><label><input type="radio" name="mode" value="file" checked> a file</label>'
+        '<label><input type="radio" name="mode" value="text"> a text</label>'
+        "<p><button>Send</button></form>"
+        "<p>Who has the path receives with a browser, or with curl.</p>"
+        f"<pre>{escape(piping_help(base))}</pre>",
+    )
+
+
+def noscript_page(prefix: str, path: str, mode: str) -> str:
+    """A form that sends to ``path``, a file or a text."""
+    text = mode == "text"
+    field = '<textarea name="input_text" rows="20"></textarea>' if text else '<input type="file" name="input_file">'
+    return page(
+        f"Send to {path or 'a path'}",
+        f'<form method="post" action="{escape(prefix + "/" + quote(path))}" enctype="multipart/form-data">'
+        f"<p>{field}<p><button>Send</button></form>"
+        f'<form method="get" action="{escape(prefix)}/noscript"><p><label>Path <input name="path" required '
+        f'value="{escape(path)}"></label><input type="hidden" name="mode" value="{"text" if text else "file"}">'
+        "<button>Change</button></form>",
     )

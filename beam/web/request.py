@@ -20,17 +20,18 @@ from zope.interface import implementer
 from beam.errors import BadRequest, BeamError, RequestTimeout
 from beam.web.head import LIMIT, checked, end_of_head
 from beam.web.transport import DirectConnection, has_left, underlying
+from beam.web.words import PLAIN, WORDS, Words
 
 LINGER_BYTES = 1 << 20  # of a refused body that are read, so that the client reads the answer
 LINGER = 1.0  # seconds for which they are
 FLUSH = 30.0  # seconds for the last bytes of a closing connection to go out
 
 
-def error_text(error: BeamError, as_json: bool) -> tuple[str, bytes]:
-    """The media type and the body that tell of ``error``."""
+def error_text(status: int, sentence: str, as_json: bool, kind: str = PLAIN) -> tuple[str, bytes]:
+    """The media type and the body that tell of an error; ``kind`` is that of plain text."""
     if as_json:
-        return "application/json", json.dumps({"error": error.sentence, "status": error.status}).encode() + b"\n"
-    return "text/plain; charset=utf-8", error.sentence.encode() + b"\n"
+        return "application/json", json.dumps({"error": sentence, "status": status}).encode() + b"\n"
+    return kind, sentence.encode() + b"\n"
 
 
 class ChannelSite(Protocol):
@@ -57,10 +58,14 @@ class StreamingRequest(Request):
     """A request whose resource sees it before its body has come.
 
     :ivar length: bytes of the body, or ``None`` if only its end tells.
+    :ivar words: how errors are told.
+    :ivar below: its path as it was written, in the scope that it belongs to.
     """
 
     defaultContentType = None
     length: int | None = 0
+    words: Words = WORDS["beam"]
+    below: str = ""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -156,6 +161,10 @@ class StreamingRequest(Request):
             body_end.ended()
             return
         self._body_end = body_end
+        self.send_continue()
+
+    def send_continue(self) -> None:
+        """Tell a client that asks for it to send its body (RFC 9110, 10.1.1)."""
         if self._expects:
             self._expects = False
             self.channel._send100Continue()
@@ -354,7 +363,9 @@ class Channel(HTTPChannel):
 
     def refuse(self, error: BeamError, asked: bytes = b"") -> None:
         """Answer what is no request, and close.  ``asked`` is its head, as far as there is one."""
-        kind, text = error_text(error, b"application/json" in asked.lower() and b"text/html" not in asked.lower())
+        kind, text = error_text(
+            error.status, error.sentence, b"application/json" in asked.lower() and b"text/html" not in asked.lower()
+        )
         head = b"HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n"
         reason = HTTPStatus(error.status).phrase.encode()
         self.write(head % (error.status, reason, kind.encode(), len(text)) + b"Connection: close\r\n\r\n" + text)

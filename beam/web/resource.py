@@ -1,41 +1,53 @@
-"""The resource tree: which request is a send, which a receive, and which is for beam itself.
+"""The resource tree: which scope a request belongs to, and whether it is a send, a receive, or for the server itself.
 
 Errors that a request meets before it has become a send or a receive are answered here.
 """
 
 import re
+import secrets
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from beam import __version__
-from beam.broker import Broker
-from beam.errors import BadRequest, BeamError, MethodNotAllowed, NotFound, NotImplementedHere
+from beam.errors import (
+    BadRequest,
+    BeamError,
+    MethodNotAllowed,
+    NotImplementedHere,
+    Reserved,
+    ServiceWorkerRefused,
+)
+from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
-from beam.web.pages import front_page, help_text, landing_page
+from beam.web.own import HTML, OWN
+from beam.web.pages import landing_page
 from beam.web.request import StreamingRequest
+from beam.web.scope import Scope
+from beam.web.status import show_status, stream_status
 from beam.web.upload import send
+from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}
-ALLOWED = "GET, HEAD, POST, PUT, OPTIONS"
-READ_ONLY = "GET, HEAD, OPTIONS"
+READ_ONLY = ("GET", "HEAD", "OPTIONS")
 PREVIEWERS = re.compile(
     "WhatsApp|Slackbot|Twitterbot|facebookexternalhit|TelegramBot|Discordbot|LinkedInBot|SkypeUriPreview|Applebot|"
     "Googlebot|bingbot",
     re.IGNORECASE,
 )
-HTML = "text/html; charset=utf-8"
+PREFLIGHT = {
+    "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
+    "access-control-allow-headers": "Content-Type, Content-Disposition, X-Piping",
+    "access-control-expose-headers": "Access-Control-Allow-Headers",
+    "access-control-max-age": "86400",
+}  # of the Fetch standard, section 3.3.3
 
 
-def is_reserved(path: str) -> bool:
-    """Whether ``path`` (decoded, without its first slash) is beam's own."""
-    return path in ("", "favicon.ico", "robots.txt") or path.split("/")[0] in ("-", "api")
-
-
-def is_look_of_a_person(request: StreamingRequest) -> bool:
+def is_person(request: StreamingRequest) -> bool:
     """Whether a browser navigates here, or a previewer looks: they get a page and take nothing."""
     agent = request.getHeader("user-agent") or ""
     mode = request.getHeader("sec-fetch-mode")
@@ -46,99 +58,102 @@ def is_look_of_a_person(request: StreamingRequest) -> bool:
     return accepts(request, "text/html") and agent.startswith("Mozilla")
 
 
-def base_of(request: StreamingRequest) -> str:
-    """This server's address as the client wrote it."""
-    scheme = "https" if request.isSecure() else "http"
-    host = request.requestHeaders.getRawHeaders("host", ["localhost"])[0]
-    return f"{scheme}://{quote(host, safe=':[]@.-_~')}"
-
-
 class Root(Resource):
-    """Every path of the server."""
+    """Every path of a listener.
+
+    :param scope: whose keys are those below no prefix of ``mounts``.
+    :raises ValueError: a policy names words or pages that there are not.
+    """
 
     isLeaf = True
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, scope: Scope, mounts: Sequence[Scope]) -> None:
         super().__init__()
-        self._broker = broker
+        self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
+        for policy in (each.policy for each in self._scopes):
+            for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):
+                if chosen not in table:
+                    raise ValueError(f"the knob {name} is one of {', '.join(table)}")
 
     def render(self, request: StreamingRequest) -> int:
         """Dispatch ``request``, whose body may still be coming."""
         request.responseHeaders.setRawHeaders("server", [f"beam/{__version__}"])
+        path = request.path.decode("ascii", "replace")
+        scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
+        request.words, request.below = WORDS[scope.policy.words], path.removeprefix(scope.prefix)
+        if scope.policy.cors:
+            request.setHeader("access-control-allow-origin", "*")
         try:
-            self._dispatch(request)
+            self._dispatch(request, scope)
         except BeamError as error:
-            if error.status == 304:
-                answer(request, 304, "", error.headers)
-            else:
-                refuse(request, error)
+            refuse(request, error)
         except Exception:  # the client must not wait for ever
             admit_mistake(request)
         return NOT_DONE_YET
 
-    def _dispatch(self, request: StreamingRequest) -> None:
+    def _dispatch(self, request: StreamingRequest, scope: Scope) -> None:
+        methods = scope.policy.methods
+        method = request.method.decode("ascii")
         if request.method not in METHODS:
             raise NotImplementedHere("This server does not know the method.")
         if request.uri == b"*":
-            if request.method != b"OPTIONS":
+            if method != "OPTIONS":
                 raise BadRequest("The asterisk is a target for OPTIONS only; ask for a path.")
-            self._options(request, ALLOWED)
+            self._options(request, scope, methods)
             return
-        path = path_of(request.path)
-        query = query_of(request.uri.partition(b"?")[2])
-        if is_reserved(path):
-            self._own(request, path)
-        elif request.method == b"OPTIONS":
-            checked_key(path)
-            self._options(request, ALLOWED)
-        elif request.method in (b"PUT", b"POST"):
-            send(request, self._broker, checked_key(path), query)
-        elif request.method == b"HEAD":
-            head(request, self._broker, checked_key(path), query)
-        elif request.method == b"GET":
-            self._receive(request, checked_key(path), query)
+        path, own = path_of(request.below.encode()), OWN[scope.policy.pages]
+        query = query_of(request.uri.partition(b"?")[2], scope.policy.strict)
+        is_own = own.has(path)
+        if is_own and method in ("PUT", "POST"):
+            raise Reserved(f"This path is reserved; choose another key: {GOOD_KEY}.")
+        allowed = READ_ONLY if is_own else methods
+        if method not in allowed:
+            names = ", ".join(allowed)
+            raise MethodNotAllowed(f"This path takes {names}.", {"allow": names})
+        if method == "OPTIONS":
+            self._options(request, scope, allowed)
+        elif is_own:
+            own.show(request, scope, path)
         else:
-            raise MethodNotAllowed(f"This path takes {ALLOWED}.", {"allow": ALLOWED})
+            key = checked_key(path, scope.policy.keys)
+            if method in ("PUT", "POST"):
+                send(request, scope, key, query)
+            elif method == "HEAD":
+                head(request, scope.broker, key, query)
+            else:
+                self._receive(request, scope, key, query)
 
-    def _options(self, request: StreamingRequest, allowed: str) -> None:
-        answer(request, 204, "", {"allow": allowed})
+    def _options(self, request: StreamingRequest, scope: Scope, allowed: Sequence[str]) -> None:
+        if not scope.policy.cors:
+            answer(request, 204, "", {"allow": ", ".join(allowed)})
+            return
+        headers = dict(PREFLIGHT)
+        if request.getHeader("access-control-request-private-network") == "true":
+            headers["access-control-allow-private-network"] = "true"
+        answer(request, 200, "", headers)
 
-    def _receive(self, request: StreamingRequest, key: str, query: dict[str, list[str]]) -> None:
-        if "download" not in query and is_look_of_a_person(request):
-            transfer = self._broker.rendezvous.transfers.get(key)
-            found = transfer is not None and transfer.offer is not None
+    def _receive(self, request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
+        if request.getHeader("service-worker") == "script":
+            raise ServiceWorkerRefused("What is sent here cannot be the service worker of a page.")
+        policy, broker = scope.policy, scope.broker
+        transfer = broker.rendezvous.transfers.get(key)
+        unclaimed = transfer is not None and transfer.offer is not None and not transfer.claimed
+        if "stream" in query and "stream" in policy.options:
+            stream_status(request, scope, key)
+        elif "status" in query and "status" in policy.options:
+            show_status(request, scope, key)
+        elif policy.landing and "download" not in query and (unclaimed or transfer is None) and is_person(request):
             headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
-            answer(request, 200 if found else 404, landing_page(base_of(request), key, transfer), headers, HTML)
+            page = landing_page(scope.base(request), scope.prefix, key, transfer, policy.claims)
+            answer(request, 200 if unclaimed else 404, page, headers, HTML)
+        elif policy.claims and transfer is not None and unclaimed and transfer.state in NOBODY_CAME:
+            self._claim(request, scope, transfer)
         else:
-            Download(request, self._broker, key).begin(query)
+            Download(request, broker, key).begin(query)
 
-    def _own(self, request: StreamingRequest, path: str) -> None:
-        """What is beam's own."""
-        broker = self._broker
-        if request.method in (b"PUT", b"POST"):
-            raise BadRequest(f"This path is reserved; choose another key: {GOOD_KEY}.")
-        if request.method == b"OPTIONS":
-            self._options(request, READ_ONLY)
-            return
-        if request.method not in (b"GET", b"HEAD"):
-            raise MethodNotAllowed(f"This path takes {READ_ONLY}.", {"allow": READ_ONLY})
-        match path:
-            case "":
-                answer(request, 200, front_page(base_of(request), broker), kind=HTML)
-            case "-/help":
-                answer(request, 200, help_text(base_of(request), broker))
-            case "-/version":
-                answer(request, 200, f"beam {__version__}\n")
-            case "-/health":
-                if broker.drained is not None:
-                    answer(request, 503, "draining\n", {"retry-after": "5"})
-                else:
-                    answer(request, 200, "ok\n")
-            case "favicon.ico":
-                answer(request, 204, "")
-            case "robots.txt":
-                answer(request, 200, "User-agent: *\nDisallow: /\n")
-            case _ if path.split("/")[0] == "api":
-                raise NotFound("The files API is not served here.")
-            case _:
-                raise NotFound("Nothing is at this path; /-/help tells how to use this server.")
+    def _claim(self, request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:
+        """Send the receiver to an address that only it knows (RFC 9110, 15.4.8)."""
+        assert transfer.offer is not None
+        address = f"{secrets.token_hex(16)}/{transfer.offer.filename or 'file'}"
+        scope.broker.claim(transfer, address)
+        answer(request, 307, "", {"location": f"{scope.prefix}/{quote(address)}"})

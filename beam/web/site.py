@@ -37,16 +37,24 @@ class BeamSite(Site):
 
     :param header_timeout: seconds for a request head.
     :param max_connections: above it a connection is answered with 503.
+    :param channels: the connections of all sites that share the limit.
     """
 
     protocol = Channel  # type: ignore[assignment]  # Twisted's wraps one for HTTP/2, which we do not speak
     requestFactory = StreamingRequest
 
-    def __init__(self, resource: IResource, reactor: IReactorTime, header_timeout: float, max_connections: int) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        reactor: IReactorTime,
+        header_timeout: float,
+        max_connections: int,
+        channels: dict[Channel, None],
+    ) -> None:
         super().__init__(resource, timeout=KEEP_IDLE, reactor=reactor, parsePOSTFormSubmission=False)
         self.header_timeout = header_timeout
         self.max_connections = max_connections
-        self.channels: dict[Channel, None] = {}
+        self.channels = channels
 
     def buildProtocol(self, addr: Any) -> Any:
         if len(self.channels) >= self.max_connections:

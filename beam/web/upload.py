@@ -5,9 +5,12 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 ``_pieces``, and the connection is paused meanwhile.
 """
 
+import re
 from collections import deque
+from collections.abc import Callable
+from hmac import compare_digest
+from math import inf
 from typing import Any, TypeGuard
-from urllib.parse import quote
 
 from twisted.internet.defer import ensureDeferred
 from twisted.internet.interfaces import IPushProducer
@@ -15,21 +18,27 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.broker import Broker
-from beam.errors import BadRequest, BeamError, Forwarded, ForwardFailed
+from beam.deadlines import Deadline
+from beam.errors import BadRequest, BeamError, NoFile, PartRefused, RequestTimeout, Unauthorized
 from beam.interfaces import IForwardTarget
-from beam.peers import ISender
-from beam.policy import SendOptions, send_options
+from beam.options import SendOptions, send_options
+from beam.peers import ISender, News
+from beam.policy import Naming
 from beam.target import Target
 from beam.transfer import Forward, Offer, Transfer
-from beam.web.answer import admit_mistake, answer, refuse
+from beam.web.answer import admit_mistake, refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import announced_digests, digest_field, filename_in, is_control, is_whole, safe_filename
-from beam.web.form import FilePart, FormDecoder, is_form
+from beam.web.fields import announced_digests, attachment, filename_in, is_control, is_whole, safe_filename
+from beam.web.form import FilePart, FormDecoder, FormField, is_form
 from beam.web.forward import TargetPut, forward_headers, target_of
+from beam.web.reply import REPLIES
 from beam.web.request import StreamingRequest
 from beam.web.resolve import resolve
+from beam.web.scope import Scope
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
+FIELDS = ("authentication", "file-size")  # of a form, before its file
+HTML = re.compile(r"\s*text/html\s*(?=;|$)", re.IGNORECASE)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
@@ -44,15 +53,16 @@ def is_clean(value: str | None) -> TypeGuard[str]:
     return bool(value) and not any(is_control(character) for character in value or "")
 
 
-def send(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
+def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
     """Take what ``request`` sends under ``key``.
 
     :raises BeamError: the refusal.
     """
-    options = send_options(query, broker.policy, {name: store.keeps for name, store in broker.stores.items()})
+    broker, policy = scope.broker, scope.policy
     content_range = field(request, "content-range")
-    if content_range is not None and not is_whole(content_range):
-        raise BadRequest("A part of a file cannot be sent; send it whole, without Content-Range.")
+    if content_range is not None and not (policy.parts and is_whole(content_range)):
+        raise PartRefused("A part of a file cannot be sent; send it whole, without Content-Range.")
+    options = send_options(query, policy, {name: store.keeps for name, store in broker.stores.items()})
     announced = announced_digests(
         [
             value
@@ -65,17 +75,25 @@ def send(request: StreamingRequest, broker: Broker, key: str, query: dict[str, l
     if is_form(content_type):
         if announced:
             raise BadRequest("A digest field of a form would cover the form, not the file; leave it out.")
-        upload = FormUpload(request, broker, key, options, FormDecoder(content_type))
+        upload = FormUpload(request, scope, key, options, content_type)
     else:
-        upload = Upload(request, broker, key, options)
-    named = (query.get("store") or [next(iter(broker.stores))])[0]
-    found = target_of(request, broker.policy, broker.stores[named], key, upload.file_length(), options)
+        upload = Upload(request, scope, key, options)
+    upload.check_secret(bearer(request))
+    named = query.get("store", []) if "store" in policy.options else []
+    store = broker.stores[named[0] if named else next(iter(broker.stores))]
+    found = target_of(request, policy, store, key, upload.file_length(), options)
     if found is None:
         upload.begin(announced)
     else:
         headers = forward_headers(request, not is_form(content_type))
         request.hold()  # a name may have to be resolved before the sender is admitted
         ensureDeferred(forward(request, broker, upload, announced, *found, headers))
+
+
+def bearer(request: StreamingRequest) -> str | None:
+    """The token that ``request`` shows, if it does (RFC 6750, section 2.1)."""
+    scheme, _, token = (field(request, "authorization") or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 async def forward(
@@ -111,15 +129,18 @@ async def forward(
 class Upload:
     """A raw body."""
 
-    def __init__(self, request: StreamingRequest, broker: Broker, key: str, options: SendOptions) -> None:
+    def __init__(self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions) -> None:
         self._request = request
-        self._broker = broker
+        self._broker = scope.broker
+        self._policy = scope.policy
         self._key = key
         self._options = options
+        self._reply = REPLIES[scope.policy.reply](request, scope)
         self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
         self._half_closed = False
         self._left = False  # the connection is lost, and the broker knows
+        self._told = False  # how it ended
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
@@ -127,6 +148,15 @@ class Upload:
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
         return self._request.length
+
+    def check_secret(self, shown: str | None) -> None:
+        """Whether the sender may send.
+
+        :raises Unauthorized: it may not.
+        """
+        secret = self._policy.auth
+        if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
+            raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
         """Ask to be admitted, and take the body.
@@ -140,12 +170,21 @@ class Upload:
         if target is not None:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
         self._transfer = broker.send(self._key, options, length, self, forward)
-        self._body = Body(self._transfer.spool, length, broker.policy.max_pipe_size, announced, self._options.digest)
+        self._body = Body(
+            self._transfer.spool,
+            length,
+            self._policy.max_pipe_size,
+            announced,
+            options.digest,
+            doubted=length is not None and length != request.length,
+        )
         self._transfer.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
         request.on_lost(self._lost, self._survives_half_close)
+        request.send_continue()
+        self._reply.begin(self._transfer)
         self.admitted()
         if self._transfer.outcome is None:
             request.take_body(self)
@@ -160,21 +199,29 @@ class Upload:
                 self._fail(error)
                 return
         disposition = field(request, "content-disposition") or ""
-        self.offer(filename_in(disposition), field(request, "content-type"))
+        self.offer(filename_in(disposition), field(request, "content-type"), disposition)
         if request.direct is not None and request.length and self._transfer.outcome is None:
             self._direct = DirectUpload(request.direct, self._body, self._broker.clock, self._bypassed, self._fail)
             self._flow = self._direct
 
-    def offer(self, filename: str | None, content_type: str | None) -> None:
+    def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
         """The file's headers are known."""
-        request = self._request
-        name = self._options.name or filename or self._key.split("/")[-1]
+        request, policy = self._request, self._policy
+        name = safe_filename(self._options.name or filename or self._key.split("/")[-1])
+        if policy.naming is Naming.VERBATIM:
+            shown = disposition if is_clean(disposition) else None
+        else:
+            shown = attachment(name) if filename or policy.naming is Naming.ATTACHMENT else None
+        kind = content_type if is_clean(content_type) else policy.default_type
+        if policy.html_as_text and kind is not None:
+            kind = HTML.sub("text/plain", kind, count=1)
         offer = Offer(
             length=self.file_length(),
-            content_type=content_type if is_clean(content_type) else "application/octet-stream",
+            content_type=kind,
             content_encoding=field(request, "content-encoding"),
             last_modified=field(request, "last-modified"),
-            filename=safe_filename(name),
+            filename=name,
+            disposition=shown,
             x_piping=tuple(request.requestHeaders.getRawHeaders("x-piping", [])),
             peer=request.peer,
         )
@@ -273,11 +320,14 @@ class Upload:
     @property
     def _is_done(self) -> bool:
         """Whether the store has all it needs of the sender, which may leave."""
-        return self._ended and self._transfer.keeps
+        return self._told or (self._ended and self._transfer.keeps)
 
     def _survives_half_close(self) -> bool:
-        """A sender whose body is whole may have ended its side; a killed one looks the same, and is asked."""
-        self._half_closed = self._request.body_is_whole
+        """A sender whose body is whole may have ended its side; a killed one looks the same, and is asked.
+
+        One that has the head of its answer cannot be asked any more, and is taken for gone.
+        """
+        self._half_closed = self._request.body_is_whole and not self._request.startedWriting
         return self._half_closed and not self.peer_gone()
 
     def peer_gone(self) -> bool:
@@ -292,54 +342,56 @@ class Upload:
             1 if length is None else length - self._body.received - sum(map(len, self._pieces))
         )
 
+    def heard(self, news: News) -> None:
+        if not self._left:
+            self._reply.heard(news)
+
     def transfer_ended(self, transfer: Transfer) -> None:
         self._detach()
+        self._told = True
         self._pieces.clear()
         if self._left:
             return
-        error, forward, report = transfer.error, transfer.forward, ""
-        if forward is not None and forward.error is not None and error is None:
-            if forward.failed:
-                done = self.success(transfer)
-                error = ForwardFailed(f"{forward.error.sentence} But this server {done}.", Forwarded.REFUSED)
-            report = f", not forwarded: {forward.error.sentence.rstrip('.')}"
-        if error is not None:
-            refuse(self._request, error)
-            return
-        headers = {"repr-digest": digest_field(transfer.digests)} if transfer.digests else {}
-        if transfer.keeps:
-            headers["location"] = "/" + quote(transfer.key)
-        answer(self._request, 201 if transfer.keeps else 200, f"{self.success(transfer)}{report}\n", headers)
-
-    def success(self, transfer: Transfer) -> str:
-        """What the sender reads when its body was stored, delivered or forwarded."""
-        length, forward = transfer.length, transfer.forward
-        if transfer.keeps:
-            ttl = self._options.ttl if self._options.ttl is not None else self._broker.policy.put_ttl
-            done = f"stored {length} bytes, kept for {ttl:g} s"
-        elif transfer.deliveries or forward is None:
-            receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
-            done = f"delivered {length} bytes to {receivers}"
-        else:
-            return f"forwarded {length} bytes to {forward.target.name}"
-        if transfer.left and not transfer.keeps:
-            done += f", {transfer.left} left early"
-        if forward is not None and forward.outcome is Forwarded.FORWARDED:
-            done += f", forwarded to {forward.target.name}"
-        return done
+        self._reply.end(transfer)
 
 
 class FormUpload(Upload):
-    """A form: its first file is the transfer, which begins when that part's headers are there."""
+    """A form: its first file is the transfer, which begins when that part's headers are there.
+
+    Where fields may stand before the file, it is admitted only then: they say who sends, and how much.
+    """
 
     def __init__(
-        self, request: StreamingRequest, broker: Broker, key: str, options: SendOptions, decoder: FormDecoder
+        self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions, content_type: str
     ) -> None:
-        super().__init__(request, broker, key, options)
-        self._decoder = decoder
+        super().__init__(request, scope, key, options)
+        self._fields: dict[str, str] = {}
+        self._awaited: Callable[[], None] | None = None  # admits it
+        self._limit = Deadline(lambda _: self._fail(RequestTimeout("The file of the form did not come in time.")))
+        known = FIELDS if scope.policy.form_fields else ()
+        self._decoder = FormDecoder(content_type, scope.policy.any_part, known)
+
+    def check_secret(self, shown: str | None) -> None:
+        if shown is not None or not self._policy.form_fields:
+            super().check_secret(shown)
+            self._fields["authentication"] = shown or ""
+
+    def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
+        if self._policy.form_fields:
+            self._awaited = lambda: super(FormUpload, self).begin(announced, target)
+            self._broker.at(self._limit, self._broker.clock.seconds() + self._policy.idle_timeout)
+            self._request.on_lost(self._await_no_more, lambda: False)
+            self._request.take_body(self)
+        else:
+            super().begin(announced, target)
 
     def file_length(self) -> int | None:
-        return None
+        text = self._fields.get("file-size")
+        if text is None:
+            return None
+        if not re.fullmatch("[0-9]{1,18}", text):
+            raise BadRequest("The field file-size of the form is not a number of bytes; it has digits only.")
+        return int(text)
 
     def admitted(self) -> None:
         """The file's headers come later."""
@@ -347,14 +399,36 @@ class FormUpload(Upload):
     def received(self, data: bytes) -> None:
         try:
             for event in self._decoder.feed(data):
-                if self._transfer.outcome is not None:
-                    return
-                if isinstance(event, FilePart):
-                    self.offer(event.filename, event.content_type)
-                else:
+                if isinstance(event, FormField):
+                    self._fields.setdefault(event.name, event.value)
+                elif isinstance(event, FilePart):
+                    if self._awaited is not None:
+                        super().check_secret(self._fields.get("authentication"))
+                        self._awaited()
+                        self._await_no_more()
+                    if self._transfer.outcome is None:
+                        self.offer(event.filename, event.content_type, event.disposition)
+                elif self._transfer.outcome is None:
                     self.take(event)
-        except BadRequest as error:
+        except BeamError as error:
             self._fail(error)
+
+    def _await_no_more(self) -> None:
+        self._awaited = None
+        self._broker.at(self._limit, inf)
+
+    def ended(self) -> None:
+        if self._awaited is None:
+            super().ended()
+        else:
+            self._fail(NoFile("There is no file in the form; send one with curl -F file=@FILE."))
+
+    def _fail(self, error: BeamError) -> None:
+        if self._awaited is None:
+            super()._fail(error)
+        else:
+            self._await_no_more()
+            refuse(self._request, error)
 
     def check_end(self) -> None:
         self._decoder.end()

@@ -10,8 +10,9 @@ from zope.interface import implementer
 from beam.broker import Broker
 from beam.errors import BeamError, Outcome, StoreFull
 from beam.interfaces import ISink, IStore
-from beam.peers import IDelivery, IReceiver, ISender
-from beam.policy import Policy, SendOptions
+from beam.options import SendOptions
+from beam.peers import IDelivery, IReceiver, ISender, News
+from beam.policy import Policy
 from beam.quota import Quota
 from beam.store.memory import MemoryStore
 from beam.store.spool import EMPTY, Reader, Spool
@@ -111,7 +112,8 @@ class Stage:
         self.broker.observers.append(lambda transfer, now: self.ended.append((transfer, now)))
         self.senders: list[Sender] = []
         self.receivers: list[Receiver] = []
-        self.broker.startService()
+        for store in self.broker.stores.values():
+            store.start()
 
     @property
     def now(self) -> float:
@@ -252,6 +254,7 @@ class Sender:
         self.whole = False
         self.paused = False
         self.then: Callable[[], object] = lambda: None  # what it does when it is told
+        self.news: list[News] = []
         self.transfer = stage.broker.send(key, options, n if known else None, self)
         stage.senders.append(self)
         self.known = known
@@ -266,6 +269,10 @@ class Sender:
     def sent_bytes(self) -> bytes:
         """What went into the spool."""
         return self.data[: self.sent]
+
+    def heard(self, news: News) -> None:
+        assert not self.told, "news behind the answer"
+        self.news.append(news)
 
     def offer(self) -> None:
         """Say what comes."""
@@ -343,6 +350,7 @@ class Receiver:
         self.span = span
         self.eager = eager
         self.peer = f"receiver-{len(stage.receivers)}"
+        self.company: int | None = None
         self.waiting = True
         self.delivery: IDelivery | None = None
         self.got = bytearray()

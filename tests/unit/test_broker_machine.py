@@ -12,7 +12,7 @@ from unit.actors import POLICY, KeptSpool, Receiver, Sender
 from unit.test_forwarding import ForwardingSender, ForwardStage, Target
 
 from beam.errors import BeamError, Forwarded, Outcome, PreconditionFailed
-from beam.policy import SendOptions
+from beam.options import SendOptions
 from beam.transfer import NOBODY_CAME, Forward, Span, Transfer
 
 KEYS = st.sampled_from(["a", "b"])

@@ -12,6 +12,7 @@ from unit.actors import Stage
 
 from beam.web.request import FLUSH, LINGER
 from beam.web.resource import Root
+from beam.web.scope import Scope
 from beam.web.site import BeamSite
 
 
@@ -49,7 +50,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def site(clock: Clock) -> BeamSite:
-    return BeamSite(Root(Stage().broker), clock, header_timeout=10, max_connections=1)
+    return BeamSite(Root(Scope("", Stage().broker), ()), clock, header_timeout=10, max_connections=1, channels={})
 
 
 def wait_for_a_head(connection: Connection) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from beam.errors import BadRequest
 from beam.transfer import Span
+from beam.policy import Keys
 from beam.web.fields import (
     LONGEST_KEY,
     LONGEST_NAME,
@@ -116,7 +117,7 @@ def test_a_path_loses_its_first_slash_only() -> None:
 )
 def test_good_keys(key: str) -> None:
     """Any text of 1 to 512 bytes in segments that are not empty."""
-    assert checked_key(key) == key
+    assert checked_key(key, Keys.STRICT) == key
 
 
 @pytest.mark.parametrize(
@@ -144,14 +145,14 @@ def test_good_keys(key: str) -> None:
 def test_bad_keys(key: str, says: str) -> None:
     """Each with the reason."""
     with pytest.raises(BadRequest, match=says):
-        checked_key(key)
+        checked_key(key, Keys.STRICT)
 
 
 @given(st.text(max_size=20))
 def test_no_key_is_dangerous(key: str) -> None:
     """What passes cannot leave a folder, end a line or turn the direction of a log."""
     try:
-        checked_key(key)
+        checked_key(key, Keys.STRICT)
     except (BadRequest, UnicodeEncodeError):
         return
     assert not {"", ".", ".."} & set(key.split("/"))

@@ -13,6 +13,7 @@ BOUNDARY = "----x7"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 FILE = b'Content-Disposition: form-data; name="file"; filename="a.txt"\r\nContent-Type: text/plain'
 FIELD = b'Content-Disposition: form-data; name="comment"'
+A_FILE = FilePart("a.txt", "text/plain", 'form-data; name="file"; filename="a.txt"')
 
 
 def a_form(*parts: tuple[bytes, bytes], end: bool = True) -> bytes:
@@ -37,6 +38,7 @@ def decode(pieces: list[bytes], content_type: str = TYPE) -> tuple[FilePart | No
                 assert not data, "its headers come before its bytes"
                 part = event
             else:
+                assert isinstance(event, bytes), "nobody asked for fields"
                 assert part is not None
                 assert event, "no empty piece"
                 data += event
@@ -68,7 +70,7 @@ def cuts(body: bytes, at: list[int]) -> list[bytes]:
 def test_a_file_whole_byte_by_byte_and_at_random(data: bytes) -> None:
     """However the network cuts it."""
     body = a_form((FIELD, b"hi"), (FILE, data), (FIELD, b"behind"))
-    expected = (FilePart("a.txt", "text/plain"), data)
+    expected = (A_FILE, data)
     assert decode([body]) == expected
     assert decode([body[i : i + 1] for i in range(len(body))]) == expected
     chance = random.Random(7)
@@ -89,14 +91,14 @@ def test_any_file_cut_anywhere(data: bytes, at: list[int], before: bytes) -> Non
         if mark in b"\r\n" + each + b"\r\n":
             return
     body = a_form((FIELD, before), (FILE, data))
-    assert decode(cuts(body, at)) == (FilePart("a.txt", "text/plain"), data)
+    assert decode(cuts(body, at)) == (A_FILE, data)
 
 
 def test_bytes_are_seen_as_soon_as_they_cannot_be_the_boundary() -> None:
     """A live stream through a form is not held back."""
     decoder = FormDecoder(TYPE)
     head = a_form((FILE, b""), end=False)[:-2]
-    assert list(decoder.feed(head)) == [FilePart("a.txt", "text/plain")]
+    assert list(decoder.feed(head)) == [A_FILE]
     assert list(decoder.feed(b"a")) == [b"a"]
     assert list(decoder.feed(b"b\r")) == [b"b"]
     assert b"".join(event for event in decoder.feed(b"c") if isinstance(event, bytes)) == b"\rc"
@@ -121,7 +123,10 @@ def test_bytes_are_seen_as_soon_as_they_cannot_be_the_boundary() -> None:
 def test_names_of_files(disposition: bytes, name: str) -> None:
     """As browsers, curl and old ones write them; they are made safe later."""
     body = a_form((b"Content-Disposition: " + disposition, b"data"))
-    assert decode([body]) == (FilePart(name, None), b"data")
+    part, data = decode([body])
+    assert part is not None
+    assert (part.filename, part.content_type, data) == (name, None, b"data")
+    assert part.disposition.encode() == disposition
 
 
 def test_the_first_file_is_the_file() -> None:
@@ -129,13 +134,13 @@ def test_the_first_file_is_the_file() -> None:
     empty = b'Content-Disposition: form-data; name="none"; filename=""\r\nContent-Type: application/octet-stream'
     second = FILE.replace(b"a.txt", b"b.txt")
     body = a_form((FIELD, b"hi"), (empty, b""), (FILE, b"first"), (second, b"second"), (FIELD, b"bye"))
-    assert decode([body]) == (FilePart("a.txt", "text/plain"), b"first")
+    assert decode([body]) == (A_FILE, b"first")
 
 
 def test_what_stands_around_the_parts() -> None:
     """A preamble and an epilogue are allowed, and are not the file (RFC 2046, 5.1.1)."""
     body = a_form((FILE, b"data"))
-    expected = (FilePart("a.txt", "text/plain"), b"data")
+    expected = (A_FILE, b"data")
     assert decode([b"preamble\r\n" + body]) == expected
     assert decode([body + b"epilogue"]) == expected
     assert decode([body, b"epilogue\r\n--" + BOUNDARY.encode() + b"\r\n"]) == expected
@@ -212,7 +217,7 @@ def test_forms_without_a_boundary(content_type: str) -> None:
 def test_boundaries_may_be_quoted(content_type: str) -> None:
     """And stand behind other parameters."""
     assert is_form(content_type)
-    assert decode([a_form((FILE, b"x"))], content_type) == (FilePart("a.txt", "text/plain"), b"x")
+    assert decode([a_form((FILE, b"x"))], content_type) == (A_FILE, b"x")
 
 
 @pytest.mark.parametrize("content_type", ["", "text/plain", "multipart/mixed; boundary=x", "multipart/form-datax", "x"])

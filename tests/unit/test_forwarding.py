@@ -12,7 +12,8 @@ from zope.interface.verify import verifyObject
 
 from beam.errors import BeamError, Forwarded, ForwardFailed, NoReceiver, Outcome, SenderLost, Unavailable
 from beam.interfaces import IForwardTarget, IReader, ISink
-from beam.policy import Policy, SendOptions
+from beam.options import SendOptions
+from beam.policy import Policy
 from beam.testing import some_bytes
 from beam.transfer import Forward, Offer, Span, State, Transfer
 
@@ -50,9 +51,9 @@ class Target:
         """Whether its forward has begun."""
         return self.reader is not None
 
-    def start(self, reader: IReader, length: int | None, content_type: str) -> Deferred[None]:
+    def start(self, reader: IReader, length: int | None, content_type: str | None) -> Deferred[None]:
         assert self.reader is None, "a forward begins once"
-        self.reader, self.length, self.content_type = reader, length, content_type
+        self.reader, self.length, self.content_type = reader, length, content_type or ""
         if self.refusal is not None:
             self.answer.errback(self.refusal)
         else:
@@ -132,6 +133,7 @@ class ForwardingSender(Sender):
         self.whole = False
         self.paused = False
         self.then: Callable[[], object] = lambda: None
+        self.news = []
         self.forward = forward
         self.hasty = hasty
         self.transfer = stage.broker.send(key, options, n if known else None, self, forward)
@@ -955,7 +957,7 @@ def test_everything_is_cut(spooled: bool, whole: bool, how: str) -> None:
     if how == "cut":
         stage.broker.cut()
     else:
-        stage.broker.stopService()
+        stage.broker.stop()
     assert outcome_of(sender) == (Outcome.CANCELLED, Forwarded.CUT if began else None)
     assert sender.target.cuts == began
     stage.check_empty()

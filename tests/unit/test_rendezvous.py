@@ -6,9 +6,10 @@ import pytest
 
 from beam.errors import KeyInUse, Outcome, Unavailable
 from beam.interfaces import ISpool
+from beam.options import SendOptions
 from beam.peers import IReceiver
-from beam.policy import Policy, SendOptions
-from beam.rendezvous import BROKEN_FOR, BROKEN_KEYS, Rendezvous
+from beam.policy import Policy
+from beam.rendezvous import BROKEN_FOR, REMEMBERED, Rendezvous
 from beam.transfer import State, Transfer
 
 
@@ -34,14 +35,12 @@ def test_one_transfer_a_key() -> None:
     """The second sender is refused until the first has ended."""
     rendezvous = Rendezvous(Policy())
     first, second = a_transfer(), a_transfer()
-    rendezvous.check("k")
+    assert rendezvous.admit("k", SendOptions()) is None
     rendezvous.begin(first)
     with pytest.raises(KeyInUse):
-        rendezvous.check("k")
-    with pytest.raises(KeyInUse):
-        rendezvous.begin(second)
+        rendezvous.admit("k", SendOptions())
     assert rendezvous.transfers == {"k": first}
-    rendezvous.check("other")
+    assert rendezvous.admit("other", SendOptions()) is None
     rendezvous.end(first, 1.0)
     rendezvous.begin(second)
     assert rendezvous.transfers == {"k": second}
@@ -123,7 +122,7 @@ def test_a_resume_behind_a_broken_transfer_is_mistrusted(left: int, receiving: i
 def test_broken_keys_cannot_fill_the_memory() -> None:
     """The oldest is forgotten first; one that breaks again counts as new."""
     rendezvous = Rendezvous(Policy())
-    for i in range(BROKEN_KEYS):
+    for i in range(REMEMBERED):
         ended(rendezvous, str(i), 10.0, left=1)
     ended(rendezvous, "0", 11.0, left=1)
     ended(rendezvous, "last", 12.0, left=1)

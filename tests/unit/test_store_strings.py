@@ -9,13 +9,13 @@ from zope.interface.verify import verifyObject
 
 from beam.errors import BadRequest
 from beam.interfaces import IForwardingStore, IStore, IStoreMaker
-from beam.policy import size
 from beam.quota import Quota
 from beam.store import House, arguments, make_store
 from beam.store.disk import DiskStore
 from beam.store.forward import ForwardStore
 from beam.store.memory import MemoryStore
 from beam.target import parse_target
+from beam.values import size
 
 
 def a_house(disk_path: str = "") -> House:

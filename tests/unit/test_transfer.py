@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from beam import errors
 from beam.errors import BeamError, Forwarded, ForwardFailed, Outcome, StoreFull, Unavailable
 from beam.interfaces import ISpool
-from beam.policy import SendOptions
+from beam.options import SendOptions
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, TABLE, Event, State, Transfer
 
 REFUSALS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, BeamError)]

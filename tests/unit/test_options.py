@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam.errors import BadRequest
-from beam.policy import Policy, capped_seconds, count, counted, one, seconds, send_options, size
+from beam.options import capped_seconds, counted, one, send_options
+from beam.policy import Policy
+from beam.values import count, seconds, size
 
 STORES = {"memory": False, "disk": True, "second": False}
 WILD = st.one_of(st.text(max_size=12), st.from_regex(r"[-+ 0-9._eEKMGTinfa٣²]{0,8}", fullmatch=True))

@@ -1,0 +1,108 @@
+"""How values are written on the command line and in queries: text becomes a number, a word or a switch.
+
+Values that cannot be are refused with a sentence, never bent.
+"""
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from math import inf
+
+from beam.target import Pattern, parse_pattern
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Bytes from ``500``, ``64K``, ``1G`` (powers of 1024).
+
+    :raises ValueError: it is no size.
+    """
+    match = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a size: write digits and perhaps K, M, G or T, such as 500M")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def seconds(text: str) -> float:
+    """Seconds from digits with perhaps a fraction: no sign, no exponent, no ``nan``.
+
+    :raises ValueError: it is no such number.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+        raise ValueError(f"{text!r} is not a number of seconds: write digits, such as 30 or 0.5")
+    return float(text)
+
+
+def patience(text: str) -> float:
+    """Seconds, or ``forever``.
+
+    :raises ValueError: it is neither.
+    """
+    return inf if text == "forever" else seconds(text)
+
+
+def count(text: str) -> int:
+    """A number of at least one.
+
+    :raises ValueError: it is no such number.
+    """
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise ValueError(f"{text!r} is not a number: write a whole one of at least 1")
+    return int(text)
+
+
+def word(text: str) -> str:
+    """``text``, if there is any.
+
+    :raises ValueError: it is empty.
+    """
+    if not text:
+        raise ValueError("a value is missing")
+    return text
+
+
+def switch(text: str) -> bool:
+    """Yes or no.
+
+    :raises ValueError: it is neither.
+    """
+    if text.lower() not in ("1", "0", "yes", "no", "true", "false", "on", "off"):
+        raise ValueError(f"{text!r} is neither on nor off")
+    return text.lower() in ("1", "yes", "true", "on")
+
+
+def words(*known: str) -> Callable[[str], tuple[str, ...]]:
+    """A parser of some of the ``known`` words, with commas between; nothing is none of them."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        found = tuple(text.split(",")) if text else ()
+        for each in found:
+            one_of(*known)(each)
+        return found
+
+    return parse
+
+
+def one_of(*known: str) -> Callable[[str], str]:
+    """A parser of one of the ``known`` words."""
+
+    def parse(text: str) -> str:
+        if text not in known:
+            raise ValueError(f"{text!r} is none of {', '.join(known)}")
+        return text
+
+    return parse
+
+
+def member(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
+    """A parser of one of the words of ``kind``."""
+    return lambda text: kind(one_of(*kind)(text))
+
+
+def pattern(text: str) -> Pattern | None:
+    """An address pattern as ``beam.target`` reads it.
+
+    :raises ValueError: it is none.
+    """
+    return parse_pattern(word(text))

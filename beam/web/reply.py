@@ -1,0 +1,186 @@
+"""What a sender hears: at the end, or as it happens.
+
+A reply is told when its transfer is admitted, what happens to it, and how it ends.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Protocol
+from urllib.parse import quote
+
+from beam.deadlines import Deadline
+from beam.errors import BeamError, Forwarded, ForwardFailed, Outcome
+from beam.peers import News
+from beam.policy import Policy, Reply
+from beam.transfer import Transfer
+from beam.web.answer import answer, refuse
+from beam.web.fields import digest_field
+from beam.web.request import StreamingRequest
+from beam.web.scope import Scope
+
+INFO = {
+    News.CAME: "[INFO] A receiver was connected.",
+    News.BEGUN: "[INFO] Start sending to {n} receiver(s)!",
+    News.WHOLE: "[INFO] Sent successfully!",
+    News.LEFT: "[INFO] A receiver aborted.",
+}
+WAITING = "[INFO] Waiting for {n} receiver(s)..."
+CONNECTED = "[INFO] {k} receiver(s) has/have been connected."
+RECEIVED = "[INFO] All receiver(s) was/were received successfully."
+ABORTED = "[INFO] All receiver(s) was/were aborted halfway."
+
+
+class SenderReply(Protocol):
+    """The answer to a send."""
+
+    def begin(self, transfer: Transfer) -> None:
+        """``transfer`` is admitted."""
+
+    def heard(self, news: News) -> None:
+        """As in ``ISender``."""
+
+    def end(self, transfer: Transfer) -> None:
+        """As in ``ISender.transfer_ended``, if the connection is still there."""
+
+
+def verdict(transfer: Transfer, policy: Policy) -> tuple[BeamError | None, str]:
+    """How the sender's part ended: with which error, if with one, and in words if not."""
+    error, forward, done = transfer.error, transfer.forward, ""
+    if error is None:
+        done = success(transfer, policy)
+        if forward is not None and forward.error is not None:
+            if forward.failed:
+                error = ForwardFailed(f"{forward.error.sentence} But this server {done}.", Forwarded.REFUSED)
+            done += f", not forwarded: {forward.error.sentence.rstrip('.')}"
+    return error, done
+
+
+def success(transfer: Transfer, policy: Policy) -> str:
+    """What was done with a body that was stored, delivered or forwarded."""
+    length, forward = transfer.length, transfer.forward
+    if transfer.keeps:
+        ttl = transfer.options.ttl if transfer.options.ttl is not None else policy.put_ttl
+        done = f"stored {length} bytes, kept for {ttl:g} s"
+    elif transfer.outcome is None:
+        return f"stored {length} bytes, to be claimed once"
+    elif transfer.deliveries or forward is None:
+        receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
+        done = f"delivered {length} bytes to {receivers}"
+    else:
+        return f"forwarded {length} bytes to {forward.target.name}"
+    if transfer.left and not transfer.keeps:
+        done += f", {transfer.left} left early"
+    if forward is not None and forward.outcome is Forwarded.FORWARDED:
+        done += f", forwarded to {forward.target.name}"
+    return done
+
+
+class FinalReply:
+    """One status and one sentence, when it is known how it went."""
+
+    def __init__(self, request: StreamingRequest, scope: Scope) -> None:
+        self._request = request
+        self._scope = scope
+
+    def begin(self, transfer: Transfer) -> None:
+        """Nothing is said yet."""
+
+    def heard(self, news: News) -> None:
+        """Nothing is said yet."""
+
+    def end(self, transfer: Transfer) -> None:
+        """Answer."""
+        error, done = verdict(transfer, self._scope.policy)
+        if error is not None:
+            refuse(self._request, error)
+            return
+        headers = {"repr-digest": digest_field(transfer.digests)} if transfer.digests else {}
+        text, status = self._request.words.done, 200
+        if text is None:
+            text = f"{done}\n"
+            if transfer.keeps:
+                status, headers["location"] = 201, f"{self._scope.prefix}/{quote(transfer.key)}"
+        answer(self._request, status, text, headers)
+
+
+class EarlyReply:
+    """200 at once, and a line for each thing that happens; to HTTP/1.0, which knows no chunks, all of it at the end."""
+
+    def __init__(self, request: StreamingRequest, scope: Scope) -> None:
+        self._request = request
+        self._broker = scope.broker
+        self._policy = scope.policy
+        self._streams = request.clientproto == b"HTTP/1.1"
+        self._lines: list[str] = []  # of an answer that comes at the end
+        self._n = 1
+        self._begun = False
+        self._whole = False
+        self._beat = Deadline(self._wait_on)
+
+    def begin(self, transfer: Transfer) -> None:
+        """Say that it waits, and who is there already."""
+        request = self._request
+        self._n = transfer.options.needed
+        if self._streams:
+            request.setResponseCode(200)
+            request.setHeader("content-type", request.words.kind)
+            request.setHeader("x-content-type-options", "nosniff")
+            request.setHeader("cache-control", "no-store")
+            request.setHeader("x-accel-buffering", "no")
+            self._wait_on(self._broker.clock.seconds())
+        else:
+            self._say(WAITING.format(n=self._n))
+        there = len(self._broker.rendezvous.waiting.get(transfer.key, ()))
+        if there:
+            self._say(CONNECTED.format(k=there))
+
+    def _wait_on(self, now: float) -> None:
+        """Say that it waits: a proxy shall not take the connection for a dead one."""
+        self._say(WAITING.format(n=self._n))
+        self._broker.at(self._beat, now + self._policy.heartbeat)
+
+    def heard(self, news: News) -> None:
+        """Say so, in the order in which a sender would expect it."""
+        if news is News.BEGUN:
+            self._begun = True
+            self._broker.at(self._beat, inf)
+        if news is News.WHOLE:
+            self._whole = True
+        if news is not News.WHOLE or self._begun:
+            self._say(INFO[news].format(n=self._n))
+        if news is News.BEGUN and self._whole:
+            self._say(INFO[News.WHOLE])
+
+    def end(self, transfer: Transfer) -> None:
+        """Say how it went.  What is neither delivered nor left breaks off, so that a script can see it."""
+        self._broker.at(self._beat, inf)
+        request = self._request
+        error, done = verdict(transfer, self._policy)
+        if transfer.outcome is Outcome.RECEIVER_LOST:
+            self._say(ABORTED)
+        elif error is None:
+            self._say(RECEIVED if transfer.deliveries else f"[INFO] {done}")
+        elif self._streams:
+            self._say(request.words.of(error)[1])
+            request.abort(True)
+            return
+        else:
+            refuse(request, error)
+            return
+        if self._streams:
+            request.conclude()
+        else:
+            answer(request, 200, "".join(self._lines))
+
+    def _say(self, line: str) -> None:
+        if self._streams:
+            self._request.write(line.encode() + b"\n")
+        else:
+            self._lines.append(line + "\n")
+
+
+REPLIES: dict[Reply, Callable[[StreamingRequest, Scope], SenderReply]] = {
+    Reply.END: FinalReply,
+    Reply.BUFFERED: FinalReply,
+    Reply.EARLY: EarlyReply,
+}
