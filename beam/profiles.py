@@ -107,7 +107,7 @@ PROFILES: Mapping[str, Profile] = {
             form_fields=True,
             words="claim",
         ),
-        store="buffer=memory:window=1G",
+        store="buffer=memory:window=1G:share=1",
         variables=frozenset({"AUTH", "LISTEN"}),
     ),
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 BOUND = 30.0  # seconds that anything may take on a busy machine
@@ -138,7 +138,7 @@ class Server:
         """Its exit status."""
         return self.process.wait(BOUND)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self.wait_until_up()
         return self
 

@@ -14,7 +14,7 @@ from beam.interfaces import IHouse, IStore, IStoreMaker
 from beam.quota import Quota
 from beam.store import arguments
 from beam.store.spool import EMPTY, Reader, Spool
-from beam.values import size
+from beam.values import count, size
 from beam.window import Cursor, Window
 
 SMALLEST_RING = 256 << 10
@@ -23,6 +23,7 @@ STEP = 4 << 20  # bytes that one read or write moves at most
 RESUME_AT = 256 << 10  # a waiting sender goes on when so much is free: small steps cost more than they bring
 WINDOW = 4 << 20
 HISTORY = 12 << 20
+SHARE = 8
 
 
 class RingSpool(Spool):
@@ -31,11 +32,13 @@ class RingSpool(Spool):
     :param length: of the body, or ``None``; the ring is never larger.
     :param window: bytes that the sender may be ahead of the slowest reader.
     :param history: bytes that stay behind it.
+    :param share: it takes at most one part in so many of the memory that is free.
     :raises Unavailable: there is no memory for the smallest ring.
     """
 
-    def __init__(self, memory: Quota, length: int | None, window: int, history: int) -> None:
+    def __init__(self, memory: Quota, length: int | None, window: int, history: int, share: int = SHARE) -> None:
         super().__init__()
+        self._share = share
         self._memory = memory
         self._length = length
         self._limit = window + history if length is None else min(window + history, length)
@@ -74,7 +77,7 @@ class RingSpool(Spool):
         window = self.window
         step = min(GROWTH, self._limit - window.capacity)
         if step and window.head <= window.capacity:
-            share = max(SMALLEST_RING, (self._memory.free + window.capacity) // 8)
+            share = max(SMALLEST_RING, (self._memory.free + window.capacity) // self._share)
             if window.capacity + step <= share and self._memory.take(step):
                 window.capacity += step
 
@@ -147,10 +150,11 @@ class MemoryStore:
 
     keeps = False
 
-    def __init__(self, memory: Quota, window: int, history: int) -> None:
+    def __init__(self, memory: Quota, window: int, history: int, share: int = SHARE) -> None:
         self._memory = memory
         self._window = window
         self._history = history
+        self._share = share
 
     def start(self) -> None:
         """Nothing to get ready."""
@@ -159,7 +163,7 @@ class MemoryStore:
         """Nothing to let go."""
 
     def create(self, length: int | None, failed: Callable[[BeamError], None]) -> RingSpool:
-        return RingSpool(self._memory, length, self._window, self._history)
+        return RingSpool(self._memory, length, self._window, self._history, self._share)
 
     def usage(self) -> int:
         return self._memory.used
@@ -167,16 +171,18 @@ class MemoryStore:
 
 @implementer(IPlugin, IStoreMaker)
 class MemoryStoreMaker:
-    """``memory:window=4M:history=12M:cap=1G``"""
+    """``memory:window=4M:history=12M:share=8:cap=1G``"""
 
     prefix = "memory"
 
     def make(self, text: str, house: IHouse) -> MemoryStore:
-        options = arguments(text, None, window=size, history=size, cap=size)
+        options = arguments(text, None, window=size, history=size, share=count, cap=size)
         window, history = ring_sizes(options)
+        share = options.get("share", SHARE)
+        assert isinstance(share, int)
         if "cap" in options:
             house.memory.cap = at_least_a_ring("cap", options["cap"])
-        return MemoryStore(house.memory, window, history)
+        return MemoryStore(house.memory, window, history, share)
 
 
 def at_least_a_ring(name: str, value: object) -> int:

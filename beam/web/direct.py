@@ -18,6 +18,7 @@ from beam.interfaces import IReader, ISink
 from beam.web.transport import DirectConnection, is_tcp
 
 BULK = 4 << 20  # bytes without a stall after which the kernel gathers
+ALONG = 16 << 10  # bytes that are few enough to be copied
 GATHER = 512 << 10  # bytes that it gathers
 CRLF = b"\r\n"
 STALL = 0.005  # seconds without a byte after which it stops to
@@ -175,16 +176,32 @@ class DirectDownload:
         if transport.writing is not self:
             return
         if transport.has_pending():
+            self._go_along()
             transport.startWriting()
         elif self.do_write() is not None:
             transport.startWriting()  # the reactor's own call meets the same error, and handles it
 
+    def _go_along(self) -> None:
+        """Let a few bytes go out together with the response's head: one packet, one system call."""
+        view = self._view()
+        n = len(view)
+        if 0 < n <= ALONG and not self._owed:
+            self._transport.write(b"%x\r\n%b\r\n" % (n, bytes(view)) if self._chunked else bytes(view))
+            if self._missing is not None:
+                self._missing -= n
+            self._reader.advance(n)
+            if self._missing == 0 and self._transport.writing is self:
+                self.body_complete()
+
+    def _view(self) -> memoryview:
+        """What the reader has, as far as it is to be sent."""
+        view = self._reader.peek()
+        return view if self._missing is None else view[: self._missing]
+
     def do_write(self) -> BaseException | None:
         transport = self._transport
         for _ in range(SENDS):
-            view = self._reader.peek()
-            if self._missing is not None:
-                view = view[: self._missing]
+            view = self._view()
             if not view:
                 if transport.writing is self:
                     transport.stopWriting()

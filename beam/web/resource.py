@@ -110,18 +110,17 @@ class Root(Resource):
         if method not in allowed:
             names = ", ".join(allowed)
             raise MethodNotAllowed(f"This path takes {names}.", {"allow": names})
+        key = "" if is_own else checked_key(path, scope.policy.keys)
         if method == "OPTIONS":
             self._options(request, scope, allowed)
         elif is_own:
             own.show(request, scope, path)
+        elif method in ("PUT", "POST"):
+            send(request, scope, key, query)
+        elif method == "HEAD":
+            head(request, scope.broker, key, query)
         else:
-            key = checked_key(path, scope.policy.keys)
-            if method in ("PUT", "POST"):
-                send(request, scope, key, query)
-            elif method == "HEAD":
-                head(request, scope.broker, key, query)
-            else:
-                self._receive(request, scope, key, query)
+            self._receive(request, scope, key, query)
 
     def _options(self, request: StreamingRequest, scope: Scope, allowed: Sequence[str]) -> None:
         if not scope.policy.cors:

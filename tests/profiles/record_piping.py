@@ -84,10 +84,10 @@ def check(program: Path) -> list[str]:
     with original(program) as port:
         for name, expected in recording.items():
             try:
-                differences = test_piping.differences(expected, play(SCENES[name], port), more=())
+                found = test_piping.differences(expected, play(SCENES[name], port), more=())
+                complaints += [f"{name}: {where} {what}" for where, what in found.items()]
             except AssertionError as error:
-                differences = [str(error)]
-            complaints += [f"{name}: {each}" for each in differences]
+                complaints.append(f"{name}: {error}")
         for each in test_piping.CHECKS:
             try:
                 each(port)

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam.errors import BadRequest
-from beam.transfer import Span
 from beam.policy import Keys
+from beam.transfer import Span
 from beam.web.fields import (
     LONGEST_KEY,
     LONGEST_NAME,
@@ -123,7 +123,7 @@ def test_good_keys(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "says"),
     [
-        ("", "empty segment"),
+        ("", "no key"),
         ("/", "empty segment"),
         ("/a", "empty segment"),
         ("a/", "empty segment"),
