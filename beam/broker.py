@@ -455,7 +455,8 @@ class Broker:
         if self.drained is None:
             self.drained = Deferred()
             for transfer in list(self.rendezvous.transfers.values()):
-                if transfer.state in NOBODY_CAME and not (transfer.forward and transfer.forward.running):
+                promised = self._lives[transfer].told or (transfer.forward is not None and transfer.forward.running)
+                if transfer.state in NOBODY_CAME and not promised:
                     self.fail(transfer, Draining(DRAINING))
             for key, receivers in list(self.rendezvous.waiting.items()):
                 for receiver in list(receivers):

@@ -128,6 +128,10 @@ class KeyInUse(BeamError):
     status = 409
 
 
+class Underway(KeyInUse):
+    """409: another transfer has the key, and its receivers are there."""
+
+
 class Established(BeamError):
     """409: everybody whom this transfer waited for is there, and nobody else may come."""
 

@@ -16,6 +16,7 @@ from beam.errors import (
     ReceiversDiffer,
     TooManyReceivers,
     Unavailable,
+    Underway,
 )
 from beam.options import SendOptions
 from beam.peers import IReceiver
@@ -59,7 +60,7 @@ class Rendezvous:
         """
         taken = self.transfers.get(key)
         if taken is not None and taken.options.exact and taken.state in BEING_SERVED:
-            raise Established(IN_USE)
+            raise Underway(IN_USE)
         if taken is not None and (self.policy.rival is Rival.REFUSED or taken.state not in NOBODY_CAME):
             raise KeyInUse(IN_USE)
         for receiver in self.waiting.get(key, ()) if options.exact else ():
@@ -102,7 +103,7 @@ class Rendezvous:
         """A receiver has claimed ``transfer``: it is at ``address`` from now on, and its key is free."""
         del self.transfers[transfer.key]
         remember(self._claimed, transfer.key, (transfer, now + CLAIMED_FOR))
-        transfer.key, transfer.claimed = address, True
+        transfer.key, transfer.claimed_at = address, transfer.key
         self.transfers[address] = transfer
 
     def claimed(self, key: str, now: float) -> Transfer | None:

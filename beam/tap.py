@@ -195,10 +195,11 @@ class Builder:
         if (profile, prefix) not in self.scopes:
             policy = policy_of(profile, self.options.given)
             stores = [self.store(text) for text in self.options["store"] or [profile_of(profile).store]]
-            if policy.keeps:
-                stores.sort(key=lambda each: not each[1].keeps)
-                if not stores[0][1].keeps:
-                    raise ValueError(f"the profile {profile} needs a store that keeps: add --store disk")
+            for wanted, keeps, kind in ((policy.keeps, True, "disk"), (policy.claims, False, "memory")):
+                if wanted:
+                    stores.sort(key=lambda each: each[1].keeps is not keeps)
+                    if stores[0][1].keeps is not keeps:
+                        raise ValueError(f"the profile {profile} needs another store: add --store {kind}")
             broker = Broker(self.house.reactor, policy, dict(stores))
             broker.observers.append(transfer_logger(policy, prefix))
             self.scopes[profile, prefix] = Scope(prefix, broker)

@@ -166,7 +166,7 @@ class Transfer:
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None
     error: BeamError | None = None
-    claimed: bool = False  # whether it has moved to an address that one receiver knows
+    claimed_at: str | None = None  # its key, if it has moved to an address that one receiver knows
     length: int | None = None  # of the body; known from the offer, or once it is whole
     digests: dict[str, bytes] = field(factory=dict)
     receiving: int = 0  # receivers that are being served

@@ -49,20 +49,24 @@ Send what a program prints, and receive it in another:
 
 Resume a download that broke off:
   curl -f -C - -o FILE {base}/KEY
-
-Options of a send, such as {base}/KEY?wait=60:
-  readers=N        start when N receivers are there
-  wait=SECONDS     for the first receiver
-  name=FILENAME    for the receivers
-  digest=sha-256   computed on the way, and told to the sender
-  store=NAME       one of: {stores}
-  ttl=SECONDS      keep the file so long (a store that keeps)
-  downloads=N      free the key after N downloads (a store that keeps)
-  forward=spool    with the header X-Forward-Url: send the file on when it is stored
-
-Option of a receive:
-  wait=SECONDS     for the sender
 """
+OF_A_SEND = {
+    "readers": "readers=N        start when N receivers are there",
+    "n": "n=N              start when N receivers are there, who say so too",
+    "wait": "wait=SECONDS     for the first receiver",
+    "name": "name=FILENAME    for the receivers",
+    "digest": "digest=sha-256   computed on the way, and told to the sender",
+    "store": "store=NAME       one of: {stores}",
+    "ttl": "ttl=SECONDS      keep the file so long (a store that keeps)",
+    "downloads": "downloads=N      free the key after N downloads (a store that keeps)",
+    "forward": "forward=spool    with the header X-Forward-Url: send the file on when it is stored",
+}
+OF_A_RECEIVE = {
+    "wait": "wait=SECONDS     for the sender",
+    "n": "n=N              the same as the sender's",
+    "status": "status=true      what becomes of the file, as JSON",
+    "stream": "stream=true      the same every half second, up to its end",
+}
 
 
 def page(title: str, content: str, refresh: int | None = None) -> str:
@@ -73,7 +77,15 @@ def page(title: str, content: str, refresh: int | None = None) -> str:
 
 def help_text(base: str, broker: Broker) -> str:
     """How to use this server, as text.  ``base`` is its address as the client wrote it."""
-    return HELP.format(version=__version__, base=base, stores=", ".join(broker.stores))
+    text = HELP.format(version=__version__, base=base)
+    for title, lines in (
+        (f"Options of a send, such as {base}/KEY?OPTION", OF_A_SEND),
+        ("Options of a receive", OF_A_RECEIVE),
+    ):
+        known = [line for name, line in lines.items() if name in broker.policy.options]
+        if known:
+            text += "\n" + "\n  ".join([f"{title}:", *known]).format(stores=", ".join(broker.stores)) + "\n"
+    return text
 
 
 def bytes_text(n: int | None) -> str:

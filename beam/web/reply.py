@@ -27,14 +27,18 @@ INFO = {
 WAITING = "[INFO] Waiting for {n} receiver(s)..."
 CONNECTED = "[INFO] {k} receiver(s) has/have been connected."
 RECEIVED = "[INFO] All receiver(s) was/were received successfully."
+MOMENT = 1.0  # seconds between 100 Continue and the head of an early answer
 ABORTED = "[INFO] All receiver(s) was/were aborted halfway."
 
 
 class SenderReply(Protocol):
     """The answer to a send."""
 
-    def begin(self, transfer: Transfer) -> None:
-        """``transfer`` is admitted."""
+    def begin(self, transfer: Transfer, continued: bool) -> None:
+        """``transfer`` is admitted.
+
+        :param continued: whether the client was told just now to send its body.
+        """
 
     def heard(self, news: News) -> None:
         """As in ``ISender``."""
@@ -82,7 +86,7 @@ class FinalReply:
         self._request = request
         self._scope = scope
 
-    def begin(self, transfer: Transfer) -> None:
+    def begin(self, transfer: Transfer, continued: bool) -> None:
         """Nothing is said yet."""
 
     def heard(self, news: News) -> None:
@@ -104,52 +108,69 @@ class FinalReply:
 
 
 class EarlyReply:
-    """200 at once, and a line for each thing that happens; to HTTP/1.0, which knows no chunks, all of it at the end."""
+    """200 at once, and a line for each thing that happens.
+
+    To HTTP/1.0, which knows no chunks, all of it comes at the end.  Behind a ``100 Continue`` it comes a moment later:
+    HAProxy 2.6 takes a final answer before the body for the end, and would cut the sender without a word.
+    """
 
     def __init__(self, request: StreamingRequest, scope: Scope) -> None:
         self._request = request
         self._broker = scope.broker
         self._policy = scope.policy
-        self._streams = request.clientproto == b"HTTP/1.1"
-        self._lines: list[str] = []  # of an answer that comes at the end
+        self._open = False  # whether the head of the answer has gone
+        self._lines: list[str] = []  # what was said before
         self._n = 1
         self._begun = False
         self._whole = False
         self._beat = Deadline(self._wait_on)
 
-    def begin(self, transfer: Transfer) -> None:
+    def begin(self, transfer: Transfer, continued: bool) -> None:
         """Say that it waits, and who is there already."""
-        request = self._request
         self._n = transfer.options.needed
-        if self._streams:
-            request.setResponseCode(200)
-            request.setHeader("content-type", request.words.kind)
-            request.setHeader("x-content-type-options", "nosniff")
-            request.setHeader("cache-control", "no-store")
-            request.setHeader("x-accel-buffering", "no")
-            self._wait_on(self._broker.clock.seconds())
-        else:
-            self._say(WAITING.format(n=self._n))
+        self._say(WAITING)
         there = len(self._broker.rendezvous.waiting.get(transfer.key, ()))
         if there:
             self._say(CONNECTED.format(k=there))
+        if self._request.clientproto == b"HTTP/1.1":
+            now = self._broker.clock.seconds()
+            if continued:
+                self._broker.at(self._beat, now + MOMENT)
+            else:
+                self._answer(now)
+
+    def _answer(self, now: float) -> None:
+        """Begin the answer."""
+        request = self._request
+        request.setResponseCode(200)
+        request.setHeader("content-type", request.words.kind)
+        request.setHeader("x-content-type-options", "nosniff")
+        request.setHeader("cache-control", "no-store")
+        request.setHeader("x-accel-buffering", "no")
+        self._open = True
+        request.write("".join(self._lines).encode())
+        self._broker.at(self._beat, inf if self._begun else now + self._policy.heartbeat)
 
     def _wait_on(self, now: float) -> None:
         """Say that it waits: a proxy shall not take the connection for a dead one."""
-        self._say(WAITING.format(n=self._n))
-        self._broker.at(self._beat, now + self._policy.heartbeat)
+        if not self._open:
+            self._answer(now)
+        else:
+            self._say(WAITING)
+            self._broker.at(self._beat, now + self._policy.heartbeat)
 
     def heard(self, news: News) -> None:
         """Say so, in the order in which a sender would expect it."""
-        if news is News.BEGUN:
-            self._begun = True
-            self._broker.at(self._beat, inf)
         if news is News.WHOLE:
             self._whole = True
         if news is not News.WHOLE or self._begun:
-            self._say(INFO[news].format(n=self._n))
-        if news is News.BEGUN and self._whole:
-            self._say(INFO[News.WHOLE])
+            self._say(INFO[news])
+        if news is News.BEGUN:
+            self._begun = True
+            if self._open:
+                self._broker.at(self._beat, inf)
+            if self._whole:
+                self._say(INFO[News.WHOLE])
 
     def end(self, transfer: Transfer) -> None:
         """Say how it went.  What is neither delivered nor left breaks off, so that a script can see it."""
@@ -160,23 +181,24 @@ class EarlyReply:
             self._say(ABORTED)
         elif error is None:
             self._say(RECEIVED if transfer.deliveries else f"[INFO] {done}")
-        elif self._streams:
+        elif self._open:
             self._say(request.words.of(error)[1])
             request.abort(True)
             return
         else:
             refuse(request, error)
             return
-        if self._streams:
+        if self._open:
             request.conclude()
         else:
             answer(request, 200, "".join(self._lines))
 
     def _say(self, line: str) -> None:
-        if self._streams:
-            self._request.write(line.encode() + b"\n")
+        text = line.replace("{n}", str(self._n)) + "\n"
+        if self._open:
+            self._request.write(text.encode())
         else:
-            self._lines.append(line + "\n")
+            self._lines.append(text)
 
 
 REPLIES: dict[Reply, Callable[[StreamingRequest, Scope], SenderReply]] = {

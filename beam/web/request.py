@@ -163,11 +163,12 @@ class StreamingRequest(Request):
         self._body_end = body_end
         self.send_continue()
 
-    def send_continue(self) -> None:
-        """Tell a client that asks for it to send its body (RFC 9110, 10.1.1)."""
-        if self._expects:
-            self._expects = False
+    def send_continue(self) -> bool:
+        """Tell a client that asks for it to send its body (RFC 9110, 10.1.1); whether it did."""
+        asked, self._expects = self._expects, False
+        if asked:
             self.channel._send100Continue()
+        return asked
 
     def hold(self) -> None:
         """Keep what comes of the body, and of requests behind it, until ``go_on``."""

@@ -6,7 +6,7 @@ Errors that a request meets before it has become a send or a receive are answere
 import re
 import secrets
 from collections.abc import Sequence
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
@@ -78,9 +78,11 @@ class Root(Resource):
     def render(self, request: StreamingRequest) -> int:
         """Dispatch ``request``, whose body may still be coming."""
         request.responseHeaders.setRawHeaders("server", [f"beam/{__version__}"])
-        path = request.path.decode("ascii", "replace")
+        raw = request.path.decode("ascii", "replace")
+        path = unquote(raw)
         scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
-        request.words, request.below = WORDS[scope.policy.words], path.removeprefix(scope.prefix)
+        request.words = WORDS[scope.policy.words]
+        request.below = (raw if raw.startswith(scope.prefix) else path).removeprefix(scope.prefix)
         if scope.policy.cors:
             request.setHeader("access-control-allow-origin", "*")
         try:
@@ -101,7 +103,8 @@ class Root(Resource):
                 raise BadRequest("The asterisk is a target for OPTIONS only; ask for a path.")
             self._options(request, scope, methods)
             return
-        path, own = path_of(request.below.encode()), OWN[scope.policy.pages]
+        path = path_of(request.path).removeprefix(scope.prefix[1:]).removeprefix("/" if scope.prefix else "")
+        own = OWN[scope.policy.pages]
         query = query_of(request.uri.partition(b"?")[2], scope.policy.strict)
         is_own = own.has(path)
         if is_own and method in ("PUT", "POST"):
@@ -136,12 +139,14 @@ class Root(Resource):
             raise ServiceWorkerRefused("What is sent here cannot be the service worker of a page.")
         policy, broker = scope.policy, scope.broker
         transfer = broker.rendezvous.transfers.get(key)
-        unclaimed = transfer is not None and transfer.offer is not None and not transfer.claimed
+        unclaimed = transfer is not None and transfer.offer is not None and transfer.claimed_at is None
         if "stream" in query and "stream" in policy.options:
             stream_status(request, scope, key)
         elif "status" in query and "status" in policy.options:
             show_status(request, scope, key)
         elif policy.landing and "download" not in query and (unclaimed or transfer is None) and is_person(request):
+            if broker.rendezvous.claimed(key, broker.clock.seconds()) is not None and not unclaimed:
+                raise broker.rendezvous.nothing(key, broker.clock.seconds())
             headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
             page = landing_page(scope.base(request), scope.prefix, key, transfer, policy.claims)
             answer(request, 200 if unclaimed else 404, page, headers, HTML)

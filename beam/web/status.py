@@ -43,14 +43,14 @@ def download_of(transfer: Transfer) -> str:
     return "Paused" if transfer.left else "NotStarted"
 
 
-def status_of(scope: Scope, key: str, transfer: Transfer) -> str:
+def status_of(scope: Scope, transfer: Transfer) -> str:
     """One line of JSON."""
     broker, offer = scope.broker, transfer.offer
     running = sum(each.reader.position - each.span.start for each in broker.deliveries if each.transfer is transfer)
     age = timedelta(seconds=broker.clock.seconds() - transfer.started)
     status = {
         "file_name": offer.filename if offer is not None else "",
-        "path": key,
+        "path": transfer.key if transfer.claimed_at is None else transfer.claimed_at,
         "file_size": transfer.length,
         "received": transfer.spool.head,
         "sent": transfer.bytes_out + running,
@@ -66,7 +66,7 @@ def show_status(request: StreamingRequest, scope: Scope, key: str) -> None:
 
     :raises BeamError: there is nothing at ``key``.
     """
-    answer(request, 200, status_of(scope, key, find(scope, key)), kind="application/json")
+    answer(request, 200, status_of(scope, find(scope, key)), kind="application/json")
 
 
 def stream_status(request: StreamingRequest, scope: Scope, key: str) -> None:
@@ -80,7 +80,7 @@ def stream_status(request: StreamingRequest, scope: Scope, key: str) -> None:
     request.setHeader("x-accel-buffering", "no")
 
     def line() -> None:
-        request.write(status_of(scope, key, transfer).encode())
+        request.write(status_of(scope, transfer).encode())
         if "Failed" in (upload_of(transfer), download_of(transfer)) or transfer.deliveries:
             lines.stop()
             request.conclude()

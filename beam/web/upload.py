@@ -183,8 +183,7 @@ class Upload:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
         request.on_lost(self._lost, self._survives_half_close)
-        request.send_continue()
-        self._reply.begin(self._transfer)
+        self._reply.begin(self._transfer, request.send_continue())
         self.admitted()
         if self._transfer.outcome is None:
             request.take_body(self)

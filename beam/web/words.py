@@ -27,6 +27,7 @@ from beam.errors import (
     ServiceWorkerRefused,
     StoreFull,
     TooManyReceivers,
+    Underway,
 )
 
 PLAIN = "text/plain; charset=utf-8"
@@ -92,6 +93,7 @@ WORDS: Mapping[str, Words] = {
         {
             BeamError: Word("[ERROR] {sentence}"),
             KeyInUse: Word("[ERROR] Another sender has been connected on '{path}'.", 400),
+            Underway: Word("[ERROR] Connection on '{path}' has been established already.", 400),
             Established: Word("[ERROR] Connection on '{path}' has been established already.", 400),
             ReceiversDiffer: Word("[ERROR] {sentence}", 400),
             TooManyReceivers: Word("[ERROR] {sentence}", 400),

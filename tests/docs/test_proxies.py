@@ -130,7 +130,8 @@ def started(name: str, folder: Path, beam: Server, beam_port: int, change: Calla
 @pytest.fixture(scope="module")
 def beam(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the memory store, and with an entrance for the PROXY protocol."""
-    with Server("--resume-timeout", "1", log=tmp_path_factory.mktemp("beam") / "log") as server:
+    flags = ("--resume-timeout", "1", "--mount", f"/p=piping:heartbeat={SHORT / 4}")
+    with Server(*flags, log=tmp_path_factory.mktemp("beam") / "log") as server:
         yield server
 
 
@@ -251,6 +252,20 @@ def test_a_proxy_with_less_patience_would_cut_it(hasty: Proxy, file: Path) -> No
     seconds, said = wait_for_nobody(hasty, file)
     assert SHORT <= seconds < LONGER
     assert not any("No receiver came" in each for each in said)
+
+
+def test_a_sender_who_hears_a_line_now_and_then_is_not_cut(hasty: Proxy, file: Path) -> None:
+    """Under ``piping``, with its body in the ring, even behind a proxy with less patience."""
+    copy, url = file.with_name("copy"), hasty.url("/p/patient")
+    with curl("-T", str(file), url) as sender:
+        time.sleep(LONGER)
+        assert sender.poll() is None, sender.communicate(timeout=BOUND)
+        with curl("-fo", str(copy), url) as receiver:
+            receiver.communicate(timeout=BOUND)
+        said = sender.communicate(timeout=BOUND)[0].decode()
+    assert said.count("Waiting for 1 receiver(s)...") > LONGER / SHORT
+    assert said.endswith("[INFO] All receiver(s) was/were received successfully.\n")
+    assert copy.read_bytes() == file.read_bytes()
 
 
 def test_a_proxy_without_the_lines_on_buffering_would_gather(beam: Server, tmp_path: Path) -> None:

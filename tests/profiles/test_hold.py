@@ -740,12 +740,14 @@ def test_a_sender_that_leaves_while_it_waits_frees_the_key(
     check_free(server, key)
 
 
-@pytest.mark.parametrize("leave", [Peer.close, Peer.reset], ids=["closes", "resets"])
+@pytest.mark.parametrize(
+    ("leave", "profile"), [(Peer.close, "hold:put-wait=2"), (Peer.reset, "hold")], ids=["closes", "resets"]
+)
 def test_a_sender_that_leaves_while_it_is_held_back_frees_the_key(
-    leave: Callable[[Peer], None], tmp_path: Path, key: str
+    leave: Callable[[Peer], None], profile: str, tmp_path: Path, key: str
 ) -> None:
-    """Nor does the original when the body is larger than what is taken of it; a server of its own may keep it long."""
-    with Server("--profile", "hold", log=tmp_path / "log") as server:
+    """A close waits behind the bytes that nobody reads, so that its key is free when the wait is over, or they are."""
+    with Server("--profile", profile, log=tmp_path / "log") as server:
         before = server.descriptors()
         sender = peer(server).ask("PUT", key, f"Content-Length: {LARGE}")
         assert sender.fill(bytes(LARGE)) < LARGE
@@ -753,6 +755,18 @@ def test_a_sender_that_leaves_while_it_is_held_back_frees_the_key(
         check_free(server, key)
         close_all()
         server.until_clean(before)
+
+
+def test_a_receiver_of_a_sender_that_closed_while_it_was_held_back(tmp_path: Path, key: str) -> None:
+    """It is cut, and the key is free."""
+    with Server("--profile", "hold", log=tmp_path / "log") as server:
+        sender = peer(server).ask("PUT", key, f"Content-Length: {LARGE}")
+        assert sender.fill(bytes(LARGE)) < LARGE
+        sender.close()
+        with pytest.raises(Cut):
+            receive(server, key)
+        check_free(server, key)
+        close_all()
 
 
 def check_free(server: Server, path: str) -> None:

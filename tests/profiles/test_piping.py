@@ -74,6 +74,7 @@ class Differs:
 
     hearings: str
     reason: str
+    perhaps: str = ""  # what differs besides when the network is quick
 
 
 GUESS = "the length of a form's file is not known before its end; the original guesses it, and is wrong with two parts"
@@ -103,7 +104,7 @@ SCENES_THAT_DIFFER = {
     "form_two_receivers": Differs("0 headers, 1 headers", GUESS),
     "form_streams": Differs("0 headers", GUESS),
     "form_two_parts": Differs(
-        "0 headers", "with the length that is guessed its receivers wait for bytes that never come"
+        "0 headers", "with the length that is guessed its receivers wait for bytes that never come", ", 2 silence"
     ),
     "expect_continue_refused": Differs("0 interim", "a refusal comes before the body is asked for"),
     "chunked_sender_first": Differs("1 headers", NOW_KNOWN),
@@ -190,8 +191,8 @@ def test_the_recording_is_that_of_the_scenes() -> None:
 def test_a_scene(name: str, server: Server) -> None:
     """Everybody hears what they hear from the original, unless it is in the table."""
     found = differences(RECORDED[name], play(SCENES[name], server.port), () if SCENES[name].page else MORE)
-    expected = SCENES_THAT_DIFFER.get(name, Differs("", "")).hearings
-    assert ", ".join(found) == expected, "\n".join(f"{where} {what}" for where, what in found.items())
+    differs = SCENES_THAT_DIFFER.get(name, Differs("", ""))
+    assert ", ".join(found) in (differs.hearings, differs.hearings + differs.perhaps), "\n".join(f"{where} {what}" for where, what in found.items())
 
 
 def test_the_page_without_scripts_takes_its_path_as_text(server: Server) -> None:

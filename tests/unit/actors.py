@@ -1,6 +1,7 @@
 """Senders, receivers and a store for tests of the broker: no sockets, and everything that they are told is checked."""
 
 from collections.abc import Callable
+from itertools import count
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
@@ -12,7 +13,7 @@ from beam.errors import BeamError, Outcome, StoreFull
 from beam.interfaces import ISink, IStore
 from beam.options import SendOptions
 from beam.peers import IDelivery, IReceiver, ISender, News
-from beam.policy import Policy
+from beam.policy import Policy, Reply
 from beam.quota import Quota
 from beam.store.memory import MemoryStore
 from beam.store.spool import EMPTY, Reader, Spool
@@ -111,6 +112,7 @@ class Stage:
         self.ended: list[tuple[Transfer, float]] = []
         self.broker.observers.append(lambda transfer, now: self.ended.append((transfer, now)))
         self.senders: list[Sender] = []
+        self.seeds = count(1)
         self.receivers: list[Receiver] = []
         for store in self.broker.stores.values():
             store.start()
@@ -153,12 +155,26 @@ class Stage:
         sender.finish()
         return sender
 
-    def receive(self, key: str = "k", span: Span | None = None, eager: bool = True, wait: float = 5) -> "Receiver":
+    def store_held(self, key: str = "k", n: int = 100) -> "Sender":
+        """A body of ``n`` bytes that is whole and that nobody has come for."""
+        sender = self.offer(key, n)
+        sender.send()
+        sender.finish()
+        return sender
+
+    def receive(
+        self,
+        key: str = "k",
+        span: Span | None = None,
+        eager: bool = True,
+        wait: float = 5,
+        company: int | None = None,
+    ) -> "Receiver":
         """A receiver.
 
         :raises BeamError: it is refused at once.
         """
-        receiver = Receiver(self, key, span or Span(), eager)
+        receiver = Receiver(self, key, span or Span(), eager, company)
         self.receivers.append(receiver)
         try:
             self.broker.receive(key, receiver, wait)
@@ -166,6 +182,12 @@ class Stage:
             self.receivers.remove(receiver)
             raise
         return receiver
+
+    def claim(self, sender: "Sender") -> str:
+        """A receiver takes what ``sender`` sends to an address of its own."""
+        address = f"{self.senders.index(sender)}/{sender.key}"
+        self.broker.claim(sender.transfer, address)
+        return address
 
     def outcomes(self) -> list[Outcome | None]:
         """How the transfers ended, in order."""
@@ -187,7 +209,7 @@ class Stage:
         assert len(calls) == (1 if len(broker.deadlines) else 0), "one timer serves all deadlines"
         if calls:
             assert calls[0].getTime() <= max(self.now, broker.deadlines.next()) + 1e-6, "the timer comes too late"
-        assert rendezvous.transfers.keys() == {sender.key for sender in self.senders if sender.lives}
+        assert rendezvous.transfers.keys() == {sender.transfer.key for sender in self.senders if sender.lives}
         assert set(broker._lives) == set(rendezvous.transfers.values())
         waiting = [receiver for receiver in self.receivers if receiver.waiting]
         assert rendezvous.waiters == len(waiting) == sum(map(len, rendezvous.waiting.values()))
@@ -220,7 +242,7 @@ class Stage:
                 assert transfer.receiving > 0
             case State.KEPT:
                 assert transfer.receiving > 0 or life.timeout.at < never
-        if transfer.state is not State.KEPT:
+        if not life.told:
             assert life.watch.at < never
 
     def check_empty(self) -> None:
@@ -247,7 +269,7 @@ class Sender:
     def __init__(self, stage: Stage, key: str, n: int, options: SendOptions, known: bool) -> None:
         self.stage = stage
         self.key = key
-        self.data = some_bytes(n, seed=len(stage.senders) + 1)
+        self.data = some_bytes(n, seed=next(stage.seeds))
         self.sent = 0
         self.gone = False
         self.told = 0
@@ -310,12 +332,12 @@ class Sender:
         assert transfer is self.transfer
         self.told += 1
         assert self.told == 1, "a sender has one answer"
-        if transfer.keeps and transfer.outcome is None:
-            assert self.whole and transfer.state is State.KEPT
+        if transfer.outcome is None:
+            assert self.whole and transfer.whole_at is not None
+            assert transfer.state is State.KEPT if transfer.keeps else self.stage.policy.reply is Reply.BUFFERED
         else:
-            assert transfer.outcome is not None
             assert (transfer.error is None) == (transfer.outcome in (Outcome.DELIVERED, Outcome.STORED))
-            assert self.key not in self.stage.broker.rendezvous.transfers, "the key is free before anybody is told"
+            assert transfer.key not in self.stage.broker.rendezvous.transfers, "the key is free before anybody is told"
         self.then()
 
     def peer_gone(self) -> bool:
@@ -338,19 +360,22 @@ class Sender:
             assert spool.head == self.sent
             if not self.transfer.keeps:
                 assert spool.head - spool.base <= WINDOW + HISTORY
+        assert self.news.count(News.BEGUN) <= 1 and self.news.count(News.WHOLE) <= 1
+        if News.LEFT in self.news and not self.transfer.keeps:
+            assert News.BEGUN in self.news[: self.news.index(News.LEFT)], "nobody leaves before it has begun"
 
 
 @implementer(IReceiver, ISink)
 class Receiver:
     """Takes what it is given: at once if ``eager``, else when ``take`` is called."""
 
-    def __init__(self, stage: Stage, key: str, span: Span, eager: bool) -> None:
+    def __init__(self, stage: Stage, key: str, span: Span, eager: bool, company: int | None = None) -> None:
         self.stage = stage
         self.key = key
         self.span = span
         self.eager = eager
         self.peer = f"receiver-{len(stage.receivers)}"
-        self.company: int | None = None
+        self.company = company
         self.waiting = True
         self.delivery: IDelivery | None = None
         self.got = bytearray()
@@ -379,7 +404,7 @@ class Receiver:
         self.waiting = False
         self.delivery = delivery
         (self.sender,) = [each for each in self.stage.senders if each.transfer is delivery.transfer]
-        assert self.sender.key == self.key
+        assert delivery.transfer.key == self.key
         if self.span.stop == self.span.start:
             self._done(True)
         else:

@@ -4,15 +4,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
+from attrs import evolve
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import Deferred
 from unit.actors import POLICY, KeptSpool, Receiver, Sender
-from unit.test_forwarding import ForwardingSender, ForwardStage, Target
+from unit.test_forwarding import PATIENT, ForwardingSender, ForwardStage, Target
 
-from beam.errors import BeamError, Forwarded, Outcome, PreconditionFailed
+from beam.errors import BeamError, Claimed, Forwarded, Outcome, PreconditionFailed, Replaced
 from beam.options import SendOptions
+from beam.policy import Reply, Rival
 from beam.transfer import NOBODY_CAME, Forward, Span, Transfer
 
 KEYS = st.sampled_from(["a", "b"])
@@ -32,9 +34,14 @@ PICK = st.integers(0, 9)
 class BrokerMachine(RuleBasedStateMachine):
     """Whatever peers do, and whenever they do it."""
 
-    @initialize(at_once=st.booleans())
-    def begin(self, at_once: bool) -> None:
-        self.stage = ForwardStage()
+    @initialize(
+        at_once=st.booleans(),
+        rival=st.sampled_from(list(Rival)),
+        reply=st.sampled_from([Reply.END, Reply.BUFFERED]),
+    )
+    def begin(self, at_once: bool, rival: Rival, reply: Reply) -> None:
+        self.stage = ForwardStage(evolve(PATIENT, rival=rival, reply=reply))
+        self.replaces, self.buffers = rival is Rival.REPLACES, reply is Reply.BUFFERED
         self.stage.keeping.at_once = at_once
         self.stage.broker.observers.append(self.ended)
         self.last_byte: dict[Transfer, float] = {}
@@ -75,6 +82,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert transfer.deliveries == transfer.left == 0 and not forwarded
             case Outcome.SENDER_LOST:
                 assert sender.gone
+                if self.buffers and not transfer.keeps and forward is None:
+                    assert not sender.whole, "its sender was told that it need not stay"
             case Outcome.SENDER_IDLE:
                 # A body that is whole and not yet safe waits for the disk, which may stand still for as long.
                 assert transfer.whole_at is None and now >= self.last_byte[transfer] + POLICY.idle_timeout
@@ -83,6 +92,8 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert not transfer.deliveries and transfer.receiving == 0 and not forwarded
             case Outcome.STORE_FULL:
                 assert self.reason == "full"
+            case Outcome.CANCELLED if isinstance(transfer.error, Replaced):
+                assert self.replaces and transfer.state in NOBODY_CAME and transfer.claimed_at is None
             case Outcome.CANCELLED:
                 drains = self.stage.broker.drained is not None
                 only_forwarded = forward is not None and forward.best_effort and forward.error is not None
@@ -101,13 +112,18 @@ class BrokerMachine(RuleBasedStateMachine):
         forward: Callable[[], Forward | None] = lambda: None,
     ) -> Sender | None:
         """A sender, if it is admitted; one that begins ``again`` sends the next body as soon as it has its answer."""
-        taken = key in self.stage.broker.rendezvous.transfers
+        rendezvous = self.stage.broker.rendezvous
+        taken = rendezvous.transfers.get(key)
+        replaces = self.replaces and taken is not None and taken.state in NOBODY_CAME
+        companies = {each.company for each in rendezvous.waiting.get(key, ())} if options.exact else set()
+        conflict = (taken is not None and not replaces) or not companies <= {None, options.needed}
         try:
             sender = ForwardingSender(self.stage, key, n, options, known, forward(), hasty=n == 400)
         except BeamError as error:
-            assert (error.status == 409) == taken or self.stage.broker.drained is not None
+            if self.stage.broker.drained is None and not replaces:  # the one replaced may have the key again
+                assert (error.status == 409) == conflict
             return None
-        assert not taken
+        assert not conflict
         self.last_byte[sender.transfer] = self.stage.now
         if again:
             sender.then = lambda: self.admit(key, n, options, known, offers, False, forward)
@@ -118,14 +134,19 @@ class BrokerMachine(RuleBasedStateMachine):
     @rule(
         key=KEYS,
         n=SIZES,
-        readers=st.sampled_from([1, 1, 2]),
-        wait=st.integers(1, 20),
+        options=st.builds(
+            SendOptions,
+            st.just("memory"),
+            readers=st.sampled_from([1, 1, 2]),
+            exact=st.booleans(),
+            wait=st.integers(1, 20),
+        ),
         known=st.booleans(),
         offers=MOSTLY,
         again=st.booleans(),
     )
-    def send(self, key: str, n: int, readers: int, wait: int, known: bool, offers: bool, again: bool) -> None:
-        self.admit(key, n, SendOptions("memory", readers=readers, wait=wait), known, offers, again)
+    def send(self, key: str, n: int, options: SendOptions, known: bool, offers: bool, again: bool) -> None:
+        self.admit(key, n, options, known, offers, again)
 
     @rule(
         key=KEYS,
@@ -229,9 +250,7 @@ class BrokerMachine(RuleBasedStateMachine):
             self.reason = "full"
             sender.fill_disk()
             self.reason = ""
-        elif sender.told:
-            return
-        elif accident == "leaves":
+        elif accident == "leaves" and not sender.told:
             sender.leave()
         else:
             sender.gone = True
@@ -241,11 +260,29 @@ class BrokerMachine(RuleBasedStateMachine):
         span=SPANS,
         eager=MOSTLY,
         wait=st.integers(0, 10),
+        company=st.sampled_from([None, None, None, 1, 2]),
+        fetches=MOSTLY,
         picky=st.sampled_from([False] * 9 + [True]),
         again=st.booleans(),
     )
-    def receive(self, key: str, span: Span, eager: bool, wait: int, picky: bool, again: bool) -> None:
-        receiver = Receiver(self.stage, key, span, eager)
+    def receive(
+        self,
+        key: str,
+        span: Span,
+        eager: bool,
+        wait: int,
+        company: int | None,
+        fetches: bool,
+        picky: bool,
+        again: bool,
+    ) -> None:
+        """At the key, or at an address to which somebody took what was sent there."""
+        addresses = [
+            each.transfer.key for each in self.living() if each.transfer.claimed_at is not None and each.key == key
+        ]
+        if fetches and addresses:
+            key = addresses[0]
+        receiver = Receiver(self.stage, key, span, eager, company)
         if picky:
             receiver.choice = PreconditionFailed("another file")
         if again:
@@ -253,14 +290,26 @@ class BrokerMachine(RuleBasedStateMachine):
         self.stage.receivers.append(receiver)
         try:
             self.stage.broker.receive(key, receiver, wait)
-        except BeamError:
+        except BeamError as error:
             assert receiver.delivery is None and receiver.refused is None
+            assert not isinstance(error, Claimed) or key not in self.stage.broker.rendezvous.transfers
             self.stage.receivers.remove(receiver)
 
     def receive_again(self, key: str, span: Span, eager: bool) -> None:
         """The next request of the same connection."""
         with suppress(BeamError):
             self.stage.receive(key, span, eager)
+
+    def claimable(self) -> list[Sender]:
+        """The senders whose files a receiver may take to an address of its own."""
+        found = [sender for sender in self.living() if sender.transfer.options.needed == 1]
+        found = [sender for sender in found if sender.transfer.state in NOBODY_CAME and sender.transfer.offer]
+        return [sender for sender in found if sender.transfer.claimed_at is None]
+
+    @precondition(lambda self: self.claimable())
+    @rule(pick=PICK)
+    def claim(self, pick: int) -> None:
+        self.stage.claim(self.claimable()[pick % len(self.claimable())])
 
     @precondition(lambda self: self.listening())
     @rule(pick=PICK, n=STEPS)
@@ -301,6 +350,10 @@ class BrokerMachine(RuleBasedStateMachine):
     @invariant()
     def holds(self) -> None:
         self.stage.check()
+        for sender in self.stage.senders:
+            transfer = sender.transfer
+            if transfer.options.exact:
+                assert max(transfer.receiving, transfer.deliveries) <= transfer.options.needed
 
     def teardown(self) -> None:
         """Nobody does anything any more, and everything ends by itself."""

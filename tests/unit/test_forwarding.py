@@ -126,7 +126,7 @@ class ForwardingSender(Sender):
     ) -> None:
         self.stage = stage
         self.key = key
-        self.data = some_bytes(n, seed=len(stage.senders) + 1)
+        self.data = some_bytes(n, seed=next(stage.seeds))
         self.sent = 0
         self.gone = False
         self.told = 0
@@ -176,7 +176,7 @@ class ForwardingSender(Sender):
         assert forward.failed and (transfer.deliveries or transfer.keeps), "whoever has it has it all the same"
         self.told += 1
         assert self.told == 1, "a sender has one answer"
-        assert self.key not in self.stage.broker.rendezvous.transfers
+        assert transfer.key not in self.stage.broker.rendezvous.transfers
         self.then()
 
 

@@ -3,24 +3,38 @@
 from typing import cast
 
 import pytest
+from attrs import define
 
-from beam.errors import KeyInUse, Outcome, Unavailable
+from beam.errors import (
+    BeamError,
+    Claimed,
+    Established,
+    KeyInUse,
+    NotFound,
+    Outcome,
+    ReceiversDiffer,
+    TooManyReceivers,
+    Unavailable,
+    Underway,
+)
 from beam.interfaces import ISpool
 from beam.options import SendOptions
 from beam.peers import IReceiver
-from beam.policy import Policy
-from beam.rendezvous import BROKEN_FOR, REMEMBERED, Rendezvous
+from beam.policy import Policy, Rival
+from beam.rendezvous import BROKEN_FOR, CLAIMED_FOR, REMEMBERED, Rendezvous
 from beam.transfer import State, Transfer
 
 
-def a_transfer(key: str = "k", started: float = 0.0) -> Transfer:
+def a_transfer(
+    key: str = "k", started: float = 0.0, state: State = State.WAITING, options: SendOptions | None = None
+) -> Transfer:
     """A transfer of nobody under ``key``."""
     return Transfer(
         key=key,
-        options=SendOptions(),
+        options=options or SendOptions(),
         etag='"e"',
         started=started,
-        state=State.WAITING,
+        state=state,
         spool=cast(ISpool, None),
         keeps=False,
     )
@@ -130,3 +144,224 @@ def test_broken_keys_cannot_fill_the_memory() -> None:
     assert not rendezvous.mistrusted(a_transfer("1", 13.0))
     assert rendezvous.mistrusted(a_transfer("2", 13.0))
     assert rendezvous.mistrusted(a_transfer("last", 13.0))
+
+
+# Who may meet whom.
+
+
+@define(eq=False)
+class Guest:
+    """A receiver of which only the size of its company matters."""
+
+    company: int | None
+
+
+def guest(company: int | None) -> IReceiver:
+    """A receiver that says how many they are to be, or nothing."""
+    return cast(IReceiver, Guest(company))
+
+
+def exactly(readers: int) -> SendOptions:
+    """Options of a send to ``readers`` and to nobody else."""
+    return SendOptions(readers=readers, exact=True)
+
+
+def meeting(
+    policy: Policy, state: State | None, options: SendOptions, companies: tuple[int | None, ...]
+) -> tuple[Rendezvous, Transfer | None]:
+    """A rendezvous with a transfer in ``state`` under the key, if in one, and with those who wait for it."""
+    rendezvous = Rendezvous(policy)
+    transfer = None if state is None else a_transfer(state=state, options=options)
+    if transfer is not None:
+        rendezvous.begin(transfer)
+    for company in companies:
+        rendezvous.wait("k", guest(company))
+    return rendezvous, transfer
+
+
+BUSY = [State.FLOWING, State.ENDING]
+LEFT = [State.FORSAKEN, State.STRANDED]
+ALONE = [State.WAITING, State.HELD]
+KEEPING = [State.STORING, State.KEPT]
+
+
+@pytest.mark.parametrize("rival", list(Rival))
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("state", list(State))
+def test_a_second_sender(rival: Rival, exact: bool, state: State) -> None:
+    """It is told that everybody is there before it is told that the key is in use; it replaces only one that is alone.
+
+    Those who wait are asked last.
+    """
+    rendezvous, transfer = meeting(Policy(rival=rival), state, SendOptions(exact=exact), (3,))
+    expected: type[BeamError] = KeyInUse
+    if exact and state in BUSY:
+        expected = Underway
+    elif rival is Rival.REPLACES and state in ALONE:
+        expected = ReceiversDiffer
+    with pytest.raises(expected) as caught:
+        rendezvous.admit("k", exactly(2))
+    assert type(caught.value) is expected
+    if expected is ReceiversDiffer:
+        assert rendezvous.admit("k", exactly(3)) is transfer
+    assert rendezvous.transfers == {"k": transfer}, "to ask changes nothing"
+
+
+@pytest.mark.parametrize(
+    ("options", "companies", "differs"),
+    [
+        (exactly(1), (1,), None),
+        (exactly(2), (2, 2), None),
+        (exactly(2), (None, None, None), None),
+        (exactly(2), (None, 2), None),
+        (SendOptions(exact=True), (1,), None),
+        (SendOptions(exact=True), (2,), "2 but 1"),
+        (exactly(1), (2,), "2 but 1"),
+        (exactly(3), (None, 2), "2 but 3"),
+        (SendOptions(readers=3), (2,), None),
+    ],
+)
+def test_a_sender_and_a_company(options: SendOptions, companies: tuple[int | None, ...], differs: str | None) -> None:
+    """An exact sender has to want as many as those who wait say they are; who says nothing agrees with all."""
+    rendezvous, _ = meeting(Policy(), None, options, companies)
+    if differs is None:
+        assert rendezvous.admit("k", options) is None
+    else:
+        with pytest.raises(ReceiversDiffer, match=f"should be {differs}"):
+            rendezvous.admit("k", options)
+
+
+@pytest.mark.parametrize("company", [None, 1, 2])
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("state", list(State))
+def test_a_receiver_of_a_transfer(company: int | None, exact: bool, state: State) -> None:
+    """While an exact transfer is served nobody joins it; else it is the company that has to be of the right size."""
+    rendezvous, _ = meeting(Policy(), state, SendOptions(exact=exact), ())
+    if exact and state in BUSY:
+        expected: type[BeamError] | None = Established
+    else:
+        expected = ReceiversDiffer if company == 2 else None
+    if expected is None:
+        rendezvous.greet("k", guest(company))
+    else:
+        with pytest.raises(expected):
+            rendezvous.greet("k", guest(company))
+
+
+@pytest.mark.parametrize(
+    ("needed", "companies", "company", "refusal"),
+    [
+        (None, (), 1, None),
+        (None, (), 7, None),
+        (None, (), None, None),
+        (None, (2,), 2, None),
+        (None, (2,), 3, ReceiversDiffer),
+        (None, (2, 2), 2, TooManyReceivers),
+        (None, (2, 2), 3, ReceiversDiffer),
+        (None, (2, 2), None, None),
+        (None, (None,), 2, None),
+        (None, (None, 2), 2, TooManyReceivers),
+        (None, (None, 2), 3, ReceiversDiffer),
+        (None, (None,), 1, TooManyReceivers),
+        (2, (), 2, None),
+        (2, (), 1, ReceiversDiffer),
+        (2, (2,), 2, None),
+        (2, (2, 2), 2, TooManyReceivers),
+        (2, (2, 2), 1, ReceiversDiffer),
+        (3, (2,), 2, ReceiversDiffer),
+        (3, (2,), 3, None),
+    ],
+)
+def test_a_receiver_and_its_company(
+    needed: int | None, companies: tuple[int | None, ...], company: int | None, refusal: type[BeamError] | None
+) -> None:
+    """The sender says how many they are, else the first that does; a wrong number is told before one too many."""
+    rendezvous, _ = meeting(Policy(), None if needed is None else State.WAITING, exactly(needed or 1), companies)
+    before = rendezvous.waiters
+    if refusal is None:
+        rendezvous.greet("k", guest(company))
+    else:
+        with pytest.raises(refusal):
+            rendezvous.greet("k", guest(company))
+    assert rendezvous.waiters == before, "to ask is not to wait"
+
+
+def test_a_company_of_another_key() -> None:
+    """Who waits elsewhere is none of it."""
+    rendezvous, _ = meeting(Policy(), None, exactly(1), (2, 2))
+    rendezvous.greet("other", guest(1))
+    assert rendezvous.admit("other", exactly(5)) is None
+
+
+# What was claimed.
+
+
+def claimed(rendezvous: Rendezvous, key: str, address: str, now: float) -> Transfer:
+    """A transfer under ``key`` that a receiver takes to ``address``."""
+    transfer = a_transfer(key)
+    rendezvous.begin(transfer)
+    rendezvous.move(transfer, address, now)
+    return transfer
+
+
+def test_a_claimed_transfer_is_at_its_address() -> None:
+    """And at no other; when it ends, the address is free, and its key still tells."""
+    rendezvous = Rendezvous(Policy())
+    transfer = claimed(rendezvous, "k", "secret", 10.0)
+    assert rendezvous.transfers == {"secret": transfer}
+    assert (transfer.key, transfer.claimed_at) == ("secret", "k")
+    assert rendezvous.claimed("k", 10.0) is transfer
+    assert rendezvous.claimed("secret", 10.0) is None
+    rendezvous.end(transfer, 20.0)
+    assert rendezvous.transfers == {}
+    assert rendezvous.claimed("k", 20.0) is transfer
+
+
+@pytest.mark.parametrize(
+    ("key", "age", "error"),
+    [
+        ("k", 0.0, Claimed),
+        ("k", CLAIMED_FOR - 0.01, Claimed),
+        ("k", CLAIMED_FOR, NotFound),
+        ("secret", 0.0, NotFound),
+        ("other", 0.0, NotFound),
+    ],
+)
+def test_why_there_is_nothing(key: str, age: float, error: type[BeamError]) -> None:
+    """For an hour a key tells that its file was claimed."""
+    rendezvous = Rendezvous(Policy())
+    rendezvous.end(claimed(rendezvous, "k", "secret", 10.0), 11.0)
+    assert type(rendezvous.nothing(key, 10.0 + age)) is error
+
+
+def test_a_new_transfer_under_a_claimed_key() -> None:
+    """What was claimed there is forgotten, and its end does not touch the new one."""
+    rendezvous = Rendezvous(Policy())
+    old, new = claimed(rendezvous, "k", "secret", 10.0), a_transfer()
+    assert rendezvous.admit("k", SendOptions()) is None
+    rendezvous.begin(new)
+    assert rendezvous.claimed("k", 11.0) is None
+    assert rendezvous.transfers == {"k": new, "secret": old}
+    rendezvous.end(old, 12.0)
+    assert rendezvous.transfers == {"k": new}
+    rendezvous.end(new, 13.0)
+    assert type(rendezvous.nothing("k", 13.0)) is NotFound
+
+
+def test_a_key_that_is_claimed_twice() -> None:
+    """The later claim counts, for an hour of its own."""
+    rendezvous = Rendezvous(Policy())
+    claimed(rendezvous, "k", "one", 10.0)
+    second = claimed(rendezvous, "k", "two", 100.0)
+    assert rendezvous.claimed("k", 99.0 + CLAIMED_FOR) is second
+    assert rendezvous.claimed("k", 100.0 + CLAIMED_FOR) is None
+
+
+def test_claimed_keys_cannot_fill_the_memory() -> None:
+    """The oldest is forgotten first; one that is claimed again counts as new."""
+    rendezvous = Rendezvous(Policy())
+    for i in range(REMEMBERED):
+        claimed(rendezvous, str(i), f"at {i}", 10.0)
+    claimed(rendezvous, "0", "again", 11.0)
+    claimed(rendezvous, "last", "at last", 12.0)
+    assert [key for key in ("0", "1", "2", "last") if rendezvous.claimed(key, 13.0) is None] == ["1"]
