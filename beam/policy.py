@@ -85,6 +85,7 @@ class Policy:
     rival: Rival = field(default=Rival.REFUSED, metadata={"parse": member(Rival)})
     claims: bool = field(default=False, metadata=SWITCH)  # the first GET takes the file to an address of its own
     reply: Reply = field(default=Reply.END, metadata={"parse": member(Reply)})
+    early_after: float = field(default=0, metadata=PATIENCE)  # for which an early reply lets the body come first
     heartbeat: float = field(default=25, metadata=SECONDS)  # between two lines of an early reply, until it begins
 
     # What is asked for.

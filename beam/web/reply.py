@@ -111,13 +111,15 @@ class EarlyReply:
     """200 at once, and a line for each thing that happens.
 
     To HTTP/1.0, which knows no chunks, all of it comes at the end.  Behind a ``100 Continue`` it comes a moment later:
-    HAProxy 2.6 takes a final answer before the body for the end, and would cut the sender without a word.
+    HAProxy 2.6 takes a final answer before the body for the end, and would cut the sender without a word.  nginx 1.22
+    passes nothing more of a body on behind the head of its answer; ``early_after`` is for it.
     """
 
     def __init__(self, request: StreamingRequest, scope: Scope) -> None:
         self._request = request
         self._broker = scope.broker
         self._policy = scope.policy
+        self._may_open = request.clientproto == b"HTTP/1.1"
         self._open = False  # whether the head of the answer has gone
         self._lines: list[str] = []  # what was said before
         self._n = 1
@@ -132,12 +134,12 @@ class EarlyReply:
         there = len(self._broker.rendezvous.waiting.get(transfer.key, ()))
         if there:
             self._say(CONNECTED.format(k=there))
-        if self._request.clientproto == b"HTTP/1.1":
-            now = self._broker.clock.seconds()
-            if continued:
-                self._broker.at(self._beat, now + MOMENT)
-            else:
-                self._answer(now)
+        now = self._broker.clock.seconds()
+        delay = max(self._policy.early_after, MOMENT if continued else 0)
+        if self._may_open and delay:
+            self._broker.at(self._beat, now + delay)
+        elif self._may_open:
+            self._answer(now)
 
     def _answer(self, now: float) -> None:
         """Begin the answer."""
@@ -163,6 +165,8 @@ class EarlyReply:
         """Say so, in the order in which a sender would expect it."""
         if news is News.WHOLE:
             self._whole = True
+            if self._may_open and not self._open:
+                self._answer(self._broker.clock.seconds())
         if news is not News.WHOLE or self._begun:
             self._say(INFO[news])
         if news is News.BEGUN:

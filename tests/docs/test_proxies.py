@@ -130,7 +130,7 @@ def started(name: str, folder: Path, beam: Server, beam_port: int, change: Calla
 @pytest.fixture(scope="module")
 def beam(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with the memory store, and with an entrance for the PROXY protocol."""
-    flags = ("--resume-timeout", "1", "--mount", f"/p=piping:heartbeat={SHORT / 4}")
+    flags = ("--resume-timeout", "1", "--mount", f"/p=piping:early-after=forever:heartbeat={SHORT / 4}")
     with Server(*flags, log=tmp_path_factory.mktemp("beam") / "log") as server:
         yield server
 
