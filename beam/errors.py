@@ -222,6 +222,10 @@ class NotImplementedHere(BeamError):
     status = 501
 
 
+class UnknownMethod(NotImplementedHere):
+    """501: a method that nobody knows (RFC 9110, 15.6.2)."""
+
+
 class ReceiverLost(BeamError):
     """502: every receiver left before the end."""
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
-from prometheus_client.twisted import MetricsResource
 from twisted.web.resource import Resource
+from twisted.web.server import Request
 
 from beam.broker import Broker
 from beam.errors import Forwarded, Outcome
@@ -18,27 +19,19 @@ from beam.quota import Quota
 from beam.transfer import BODY_IS_COMING, Transfer
 
 SECONDS = (0.01, 0.1, 1, 10, 60, 600, 3600, 36000)
-PLAIN = {
-    "beam_pipes",
-    "beam_disk_usage",
-    "beam_key_waiters",
-    "beam_active_uploads",
-    "beam_active_downloads",
-    "beam_draining",
-}  # the names that file-pipe has, when without their prefix
+PLAIN = ("pipes", "disk_usage", "key_waiters", "active_uploads", "active_downloads", "draining")  # file-pipe's names
 
 
 class Gauges(Collector):
     """What is so now."""
 
-    def __init__(self, brokers: Sequence[Broker], stores: Sequence[IStore], memory: Quota, plain: bool) -> None:
+    def __init__(self, brokers: Sequence[Broker], stores: Sequence[IStore], memory: Quota) -> None:
         self._brokers = brokers
         self._stores = stores
         self._memory = memory
-        self._plain = plain
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry at every scrape."""
+        """Called by the registry at every scrape, in the reactor's thread."""
         brokers = self._brokers
         transfers = [each for broker in brokers for each in broker.rendezvous.transfers.values()]
         deliveries = [each for broker in brokers for each in broker.deliveries]
@@ -64,8 +57,6 @@ class Gauges(Collector):
         }
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(name, text, value=float(value))
-            if self._plain and name in PLAIN:
-                yield GaugeMetricFamily(name.removeprefix("beam_"), text, value=float(value))
         running_in = sum(each.spool.head for each in transfers)
         running_out = sum(each.bytes_out for each in transfers) + sum(
             max(0, each.reader.position - each.span.start) for each in deliveries
@@ -81,10 +72,10 @@ class Gauges(Collector):
 def metrics_resource(brokers: Sequence[Broker], stores: Sequence[IStore], memory: Quota, plain: bool) -> Resource:
     """The tree of the metrics listener.
 
-    :param plain: whether the names of ``PLAIN`` are there without their prefix as well.
+    :param plain: whether the gauges of ``PLAIN`` are there without their prefix as well.
     """
     registry = CollectorRegistry(auto_describe=True)
-    registry.register(Gauges(brokers, stores, memory, plain))
+    registry.register(Gauges(brokers, stores, memory))
     ended = Counter("beam_transfers", "Transfers by their outcome.", ["outcome"], registry=registry)
     duration = Histogram("beam_transfer_seconds", "From admission to the end.", buckets=SECONDS, registry=registry)
     forwards = Counter("beam_forwards", "Forwards by their outcome.", ["outcome"], registry=registry)
@@ -102,9 +93,34 @@ def metrics_resource(brokers: Sequence[Broker], stores: Sequence[IStore], memory
     for broker in brokers:
         broker.observers.append(observe)
     root = Resource()
-    root.putChild(b"metrics", MetricsResource(registry))
+    root.putChild(b"metrics", Metrics(registry, PLAIN if plain else ()))
     root.putChild(b"health", Health())
     return root
+
+
+class Metrics(Resource):
+    """The metrics, in the format that the client prefers.
+
+    :param plain: gauges that are there without their prefix as well, as whole numbers.
+    """
+
+    isLeaf = True
+
+    def __init__(self, registry: CollectorRegistry, plain: Sequence[str]) -> None:
+        super().__init__()
+        self._registry = registry
+        self._plain = plain
+
+    def render_GET(self, request: Request) -> bytes:
+        """Collect and encode."""
+        encode, kind = choose_encoder(request.getHeader("accept") or "")
+        request.setHeader("content-type", kind)
+        plain = "".join(
+            f"# TYPE {name} gauge\n{name} {metric.samples[0].value:.0f}\n"
+            for metric in self._registry.collect()
+            if (name := metric.name.removeprefix("beam_")) in self._plain
+        )
+        return plain.encode() + encode(self._registry)
 
 
 class Health(Resource):

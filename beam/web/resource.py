@@ -16,9 +16,9 @@ from beam.errors import (
     BadRequest,
     BeamError,
     MethodNotAllowed,
-    NotImplementedHere,
     Reserved,
     ServiceWorkerRefused,
+    UnknownMethod,
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
@@ -97,7 +97,7 @@ class Root(Resource):
         methods = scope.policy.methods
         method = request.method.decode("ascii")
         if request.method not in METHODS:
-            raise NotImplementedHere("This server does not know the method.")
+            raise UnknownMethod("This server does not know the method.", {"allow": ", ".join(methods)})
         if request.uri == b"*":
             if method != "OPTIONS":
                 raise BadRequest("The asterisk is a target for OPTIONS only; ask for a path.")

@@ -28,6 +28,7 @@ from beam.errors import (
     StoreFull,
     TooManyReceivers,
     Underway,
+    UnknownMethod,
 )
 
 PLAIN = "text/plain; charset=utf-8"
@@ -81,6 +82,7 @@ WORDS: Mapping[str, Words] = {
             MissingKey: Word("missing key in path"),
             KeyTooLong: Word("key exceeds 512 bytes"),
             MethodNotAllowed: Word("only PUT and GET are supported"),
+            UnknownMethod: Word("only PUT and GET are supported", 405),
             NoFile: Word("multipart body contains no fields"),
             MalformedForm: Word("multipart parse error: {sentence}"),
             StoreFull: Word("disk quota exceeded, try again later", 503),
@@ -99,6 +101,7 @@ WORDS: Mapping[str, Words] = {
             TooManyReceivers: Word("[ERROR] {sentence}", 400),
             Reserved: Word("[ERROR] Cannot send to the reserved path '{path}'. (e.g. '/mypath123')"),
             MethodNotAllowed: Word("[ERROR] Unsupported method: {method}."),
+            UnknownMethod: Word("[ERROR] Unsupported method: {method}.", 405),
             PartRefused: Word("[ERROR] Content-Range is not supported for now in {method}"),
             ServiceWorkerRefused: Word("[ERROR] Service Worker registration is rejected."),
         },

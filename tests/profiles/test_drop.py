@@ -1574,7 +1574,7 @@ def until_numbers(server: Server, **not_zero: float) -> None:
 
 
 def test_metrics_are_whole_numbers(server: Server) -> None:
-    """Each is there once, and as the original writes it: who compares text finds ``draining 0``."""
+    """As the original writes them, so that a shell can count with them: no ``1.31e+08``."""
     assert all(re.fullmatch(r"\d+", value) for value in numbers(server).values()), numbers(server)
     assert numbers(server).keys() == set(NUMBERS)
 
@@ -1623,13 +1623,14 @@ def test_a_file_is_forwarded(forwarding: Server, key: str) -> None:
 
 
 def test_a_target_that_refuses(forwarding: Server, key: str) -> None:
-    """The sender hears 502, a receiver that is there gets the whole file all the same."""
+    """The sender hears 502; receivers, early and late, get the whole file all the same, as with the original."""
     (receiver,) = waiting(forwarding, key)
     with ScriptedTarget(late(403)) as target:
         answer = put(forwarding, key, DATA, f"X-Forward-Url: {target.url()}")
     assert (answer.status, answer.text[:16]) == (502, "forward failed: ")
     assert answer["content-type"].startswith("text/plain")
     assert receiver.answer().body == DATA
+    assert get(forwarding, key).body == DATA
 
 
 def test_a_target_that_is_not_there(forwarding: Server, key: str) -> None:
@@ -1739,8 +1740,11 @@ class Surrounded(Server):
 def surrounded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surrounded]:
     """A server whose good values stand in one place, and useless ones in those behind it."""
     started = Surrounded(tmp_path_factory.mktemp("surrounded"), request.param)
-    with started:
+    try:  # also if it never comes up where it is looked for
+        started.wait_until_up()
         yield started
+    finally:
+        started.__exit__(None, None, None)
 
 
 def is_listening(port: int) -> bool:
