@@ -254,7 +254,10 @@ class Broker:
 
     def claim(self, transfer: Transfer, address: str) -> None:
         """A receiver claims ``transfer``, which nobody is served from: it moves to ``address``."""
-        self.rendezvous.move(transfer, address, self.clock.seconds())
+        now = self.clock.seconds()
+        key = transfer.key
+        self.rendezvous.move(transfer, address, now)
+        self._let_wait(key, now)
 
     def leave(self, key: str, receiver: IReceiver) -> None:
         """A receiver that waits is gone."""
@@ -262,6 +265,12 @@ class Broker:
         if waiting is not None:
             self.rendezvous.forget(key, receiver)
             self.at(waiting.deadline, inf)
+
+    def _let_wait(self, key: str, now: float) -> None:
+        """Nothing is at ``key`` any more: who waits there does so for as long as it said."""
+        for receiver in self.rendezvous.waiting.get(key, ()):
+            waiting = self._waits[receiver]
+            self.at(waiting.deadline, now + waiting.wait)
 
     def _give_up(self, key: str, receiver: IReceiver) -> None:
         self.leave(key, receiver)
@@ -433,9 +442,7 @@ class Broker:
         self.at(life.timeout, inf)
         self.at(life.watch, inf)
         self.rendezvous.end(transfer, now)
-        for receiver in self.rendezvous.waiting.get(transfer.key, ()):
-            waiting = self._waits[receiver]
-            self.at(waiting.deadline, now + waiting.wait)
+        self._let_wait(transfer.key, now)
         self.bytes_in += transfer.spool.head
         self.bytes_out += transfer.bytes_out
         if transfer.error is None:

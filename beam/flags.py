@@ -80,7 +80,12 @@ def mount(text: str) -> tuple[str, str]:
     """
     prefix, equals, described = text.partition("=")
     segments = prefix.split("/")
-    if not equals or segments[0] or not all(re.fullmatch(r"[A-Za-z0-9_~.-]+", each) for each in segments[1:]):
+    if (
+        not equals
+        or segments[0]
+        or len(segments) < 2
+        or not all(re.fullmatch(r"[A-Za-z0-9_~.-]+", each) for each in segments[1:])
+    ):
         raise ValueError(f"{text!r} does not read /PREFIX=PROFILE, such as /p=piping")
     if segments[1] in ("-", "api", ".", ".."):
         raise ValueError(f"the prefix {prefix} is beam's own")

@@ -75,10 +75,12 @@ def query_of(raw: bytes, strict: bool = True) -> dict[str, list[str]]:
     for part in filter(None, raw.split(b"&")):
         name, _, value = part.partition(b"=")
         try:
-            found.setdefault(decoded(name), []).append(decoded(value.replace(b"+", b"%20")))
+            option, decoded_value = decoded(name), decoded(value.replace(b"+", b"%20"))
         except BadRequest:
             if strict:
                 raise
+        else:
+            found.setdefault(option, []).append(decoded_value)
     return found
 
 

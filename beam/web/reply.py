@@ -46,6 +46,9 @@ class SenderReply(Protocol):
     def end(self, transfer: Transfer) -> None:
         """As in ``ISender.transfer_ended``, if the connection is still there."""
 
+    def leave(self) -> None:
+        """It is not: nobody hears anything any more."""
+
 
 def verdict(transfer: Transfer, policy: Policy) -> tuple[BeamError | None, str]:
     """How the sender's part ended: with which error, if with one, and in words if not."""
@@ -105,6 +108,9 @@ class FinalReply:
             if transfer.keeps:
                 status, headers["location"] = 201, f"{self._scope.prefix}/{quote(transfer.key)}"
         answer(self._request, status, text, headers)
+
+    def leave(self) -> None:
+        """Nothing was to come."""
 
 
 class EarlyReply:
@@ -178,7 +184,7 @@ class EarlyReply:
 
     def end(self, transfer: Transfer) -> None:
         """Say how it went.  What is neither delivered nor left breaks off, so that a script can see it."""
-        self._broker.at(self._beat, inf)
+        self.leave()
         request = self._request
         error, done = verdict(transfer, self._policy)
         if transfer.outcome is Outcome.RECEIVER_LOST:
@@ -196,6 +202,10 @@ class EarlyReply:
             request.conclude()
         else:
             answer(request, 200, "".join(self._lines))
+
+    def leave(self) -> None:
+        """No line comes by itself any more."""
+        self._broker.at(self._beat, inf)
 
     def _say(self, line: str) -> None:
         text = line.replace("{n}", str(self._n)) + "\n"

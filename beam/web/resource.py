@@ -139,25 +139,31 @@ class Root(Resource):
             raise ServiceWorkerRefused("What is sent here cannot be the service worker of a page.")
         policy, broker = scope.policy, scope.broker
         transfer = broker.rendezvous.transfers.get(key)
-        unclaimed = transfer is not None and transfer.offer is not None and transfer.claimed_at is None
+        claimed = transfer is not None and transfer.claimed_at is not None
         if "stream" in query and "stream" in policy.options:
             stream_status(request, scope, key)
         elif "status" in query and "status" in policy.options:
             show_status(request, scope, key)
-        elif policy.landing and "download" not in query and (unclaimed or transfer is None) and is_person(request):
-            if broker.rendezvous.claimed(key, broker.clock.seconds()) is not None and not unclaimed:
-                raise broker.rendezvous.nothing(key, broker.clock.seconds())
-            headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
-            page = landing_page(scope.base(request), scope.prefix, key, transfer, policy.claims)
-            answer(request, 200 if unclaimed else 404, page, headers, HTML)
-        elif policy.claims and transfer is not None and unclaimed and transfer.state in NOBODY_CAME:
+        elif policy.landing and not claimed and "download" not in query and is_person(request):
+            self._show_page(request, scope, key, transfer)
+        elif policy.claims and not claimed and transfer is not None and transfer.state in NOBODY_CAME:
             self._claim(request, scope, transfer)
         else:
             Download(request, broker, key).begin(query)
 
+    def _show_page(self, request: StreamingRequest, scope: Scope, key: str, transfer: Transfer | None) -> None:
+        """Show what is here, and take nothing."""
+        rendezvous, now = scope.broker.rendezvous, scope.broker.clock.seconds()
+        if transfer is None and rendezvous.claimed(key, now) is not None:
+            raise rendezvous.nothing(key, now)
+        found = transfer is not None and transfer.offer is not None
+        page = landing_page(scope.base(request), scope.prefix, key, transfer, scope.policy.claims)
+        headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
+        answer(request, 200 if found else 404, page, headers, HTML)
+
     def _claim(self, request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:
         """Send the receiver to an address that only it knows (RFC 9110, 15.4.8)."""
-        assert transfer.offer is not None
-        address = f"{secrets.token_hex(16)}/{transfer.offer.filename or 'file'}"
+        name = transfer.offer.filename if transfer.offer is not None else ""
+        address = f"{secrets.token_hex(16)}/{name or 'file'}"
         scope.broker.claim(transfer, address)
         answer(request, 307, "", {"location": f"{scope.prefix}/{quote(address)}"})

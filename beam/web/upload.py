@@ -350,8 +350,9 @@ class Upload:
         self._told = True
         self._pieces.clear()
         if self._left:
-            return
-        self._reply.end(transfer)
+            self._reply.leave()
+        else:
+            self._reply.end(transfer)
 
 
 class FormUpload(Upload):

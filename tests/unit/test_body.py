@@ -49,9 +49,10 @@ def a_body(
     limit: int | None = None,
     announced: Mapping[str, bytes] | None = None,
     asked: str | None = None,
+    doubted: bool = False,
 ) -> Body:
     """A body into ``spool``."""
-    return Body(cast(ISpool, spool), length, limit, announced or {}, asked)
+    return Body(cast(ISpool, spool), length, limit, announced or {}, asked, doubted)
 
 
 def pour(body: Body, data: bytes, cuts: list[int]) -> None:
@@ -211,3 +212,74 @@ def test_never_more_than_the_limit(data: bytes, step: int) -> None:
         pour(body, data, [])
     assert len(spool.taken) <= 7
     assert data.startswith(bytes(spool.taken))
+
+
+# A length of which only the sender's word is known.
+
+
+@given(
+    data=st.binary(max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    announces=st.booleans(),
+)
+def test_a_length_that_turns_out_to_be_right(data: bytes, cuts: list[int], sizes: list[int], announces: bool) -> None:
+    """The last byte is withheld until nothing follows it; then all is there."""
+    spool = StrictSpool(sizes)
+    announced = {"sha-256": sha("sha-256", data)} if announces else {}
+    body = a_body(spool, len(data), announced=announced, doubted=True)
+    pour(body, data, cuts)
+    assert bytes(spool.taken) == data[:-1]
+    assert body.end() == announced
+    assert bytes(spool.taken) == data
+
+
+@given(
+    data=st.binary(max_size=60),
+    missing=st.integers(1, 9),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+)
+def test_a_length_that_is_too_large(data: bytes, missing: int, cuts: list[int], sizes: list[int]) -> None:
+    """Nothing is withheld but the end, which is refused with both numbers."""
+    spool = StrictSpool(sizes)
+    body = a_body(spool, len(data) + missing, doubted=True)
+    pour(body, data, cuts)
+    assert bytes(spool.taken) == data
+    with pytest.raises(BadRequest, match=f"has {len(data)} bytes where {len(data) + missing} were announced"):
+        body.end()
+    assert bytes(spool.taken) == data
+
+
+@given(
+    data=st.binary(min_size=1, max_size=60),
+    length=st.integers(0, 59),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+)
+def test_a_length_that_is_too_small(data: bytes, length: int, cuts: list[int], sizes: list[int]) -> None:
+    """No receiver sees a byte that could be taken for the last one."""
+    length = min(length, len(data) - 1)
+    spool = StrictSpool(sizes)
+    body = a_body(spool, length, doubted=True)
+    with pytest.raises(BadRequest, match=f"has more than the {length} bytes"):
+        pour(body, data, cuts)
+    assert bytes(spool.taken) == data[:length][:-1]
+
+
+def test_a_length_that_is_too_small_and_digests() -> None:
+    """What is wrong with the length is told, and the bytes behind it are in no digest."""
+    spool = StrictSpool([100])
+    body = a_body(spool, 3, announced={"sha-256": sha("sha-256", b"abcd")}, doubted=True)
+    with pytest.raises(BadRequest, match="has more than the 3 bytes"):
+        pour(body, b"abcd", [])
+    with pytest.raises(DigestMismatch):
+        body.end()
+    assert bytes(spool.taken) == b"ab"
+
+
+def test_a_length_that_is_certain_withholds_nothing() -> None:
+    """Where the framing shows it, every byte goes on at once."""
+    spool = StrictSpool([100])
+    pour(a_body(spool, 3), b"abc", [])
+    assert bytes(spool.taken) == b"abc"

@@ -486,7 +486,6 @@ def test_a_claimed_file_whose_sender_fails(end: Callable[[Sender], None]) -> Non
     stage.check_empty()
 
 
-@pytest.mark.xfail(strict=True, reason="Broker.claim leaves them without a deadline")
 def test_those_who_wait_when_a_file_is_claimed() -> None:
     """The file has gone without them: they wait for as long as they said, and not for ever."""
     stage = Stage(BUFFERING)

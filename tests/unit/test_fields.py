@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from beam.errors import BadRequest
+from beam.errors import BadRequest, KeyTooLong, MissingKey
 from beam.policy import Keys
 from beam.transfer import Span
 from beam.web.fields import (
@@ -148,6 +148,60 @@ def test_bad_keys(key: str, says: str) -> None:
         checked_key(key, Keys.STRICT)
 
 
+@pytest.mark.parametrize(
+    ("path", "keys", "key"),
+    [
+        ("a", Keys.TRIMMED, "a"),
+        ("/a", Keys.TRIMMED, "a"),
+        ("///a/b", Keys.TRIMMED, "a/b"),
+        ("/a//b/", Keys.TRIMMED, "a//b/"),
+        ("/..", Keys.TRIMMED, ".."),
+        ("/" * 600 + "x" * LONGEST_KEY, Keys.TRIMMED, "x" * LONGEST_KEY),
+        ("a", Keys.ANY, "a"),
+        ("/a", Keys.ANY, "/a"),
+        ("/", Keys.ANY, "/"),
+        ("a//../b/", Keys.ANY, "a//../b/"),
+        ("\u00fc" * 600, Keys.ANY, "\u00fc" * 600),
+    ],
+)
+def test_keys_that_are_less_strict(path: str, keys: Keys, key: str) -> None:
+    """Trimmed ones lose the slashes in front; of any the path is as it was written."""
+    assert checked_key(path, keys) == key
+
+
+@pytest.mark.parametrize(
+    ("path", "keys", "error"),
+    [
+        *(("", keys, MissingKey) for keys in Keys),
+        ("/", Keys.TRIMMED, MissingKey),
+        ("////", Keys.TRIMMED, MissingKey),
+        ("/", Keys.STRICT, BadRequest),
+        *(("a\nb", keys, BadRequest) for keys in Keys),
+        *(("a\u202eb", keys, BadRequest) for keys in Keys),
+        ("x" * (LONGEST_KEY + 1), Keys.STRICT, KeyTooLong),
+        ("/" + "x" * (LONGEST_KEY + 1), Keys.TRIMMED, KeyTooLong),
+        ("\u00fc" * (LONGEST_KEY // 2 + 1), Keys.TRIMMED, KeyTooLong),
+        ("/a", Keys.STRICT, BadRequest),
+    ],
+)
+def test_keys_that_are_none_of_any_kind(path: str, keys: Keys, error: type[BadRequest]) -> None:
+    """Each reason is a class of its own where a profile has words for it."""
+    with pytest.raises(BadRequest) as caught:
+        checked_key(path, keys)
+    assert type(caught.value) is error
+
+
+@given(st.text(max_size=20), st.sampled_from(list(Keys)))
+def test_a_key_of_any_kind_ends_no_line(path: str, keys: Keys) -> None:
+    """And it is never empty."""
+    try:
+        key = checked_key(path, keys)
+    except (BadRequest, UnicodeEncodeError):
+        return
+    assert key and path.endswith(key)
+    assert not any(is_control(each) for each in key)
+
+
 @given(st.text(max_size=20))
 def test_no_key_is_dangerous(key: str) -> None:
     """What passes cannot leave a folder, end a line or turn the direction of a log."""
@@ -200,6 +254,29 @@ def test_bad_queries() -> None:
     for raw in (b"a=%", b"%zz=1", b"a=%FF"):
         with pytest.raises(BadRequest):
             query_of(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "query"),
+    [
+        (b"%zz=1&a=1", {"a": ["1"]}),
+        (b"a=1&b=%FF%", {"a": ["1"]}),
+        (b"a=%zz&a=1", {"a": ["1"]}),
+        (b"a=1&a=%zz", {"a": ["1"]}),
+        (b"a=%zz", {}),
+        (b"%", {}),
+        (b"a=%C3%BC", {"a": ["\u00fc"]}),
+    ],
+)
+def test_queries_that_are_less_strict(raw: bytes, query: dict[str, list[str]]) -> None:
+    """What cannot be decoded is left out, and nothing but that."""
+    assert query_of(raw, strict=False) == query
+
+
+@given(st.lists(st.sampled_from([b"a", b"n", b"=", b"&", b"%", b"%zz", b"%41", b"%FF", b"+"]), max_size=9))
+def test_no_option_is_there_without_a_value(parts: list[bytes]) -> None:
+    """Whoever asks for the first value of an option finds one."""
+    assert all(query_of(b"".join(parts), strict=False).values())
 
 
 # File names.

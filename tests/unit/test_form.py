@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam.errors import BadRequest
-from beam.web.form import LONGEST_PART_HEADER, FilePart, FormDecoder, is_form
+from beam.errors import BadRequest, MalformedForm, NoFile
+from beam.web.form import LONGEST_FIELD, LONGEST_PART_HEADER, FilePart, FormDecoder, FormField, is_form
 
 BOUNDARY = "----x7"
 TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -250,3 +250,135 @@ def test_any_bytes_are_a_form_or_refused(body: bytes, at: list[int]) -> None:
 
     if body:
         assert outcome([body]) == outcome(cuts(body, at))
+
+
+# Fields before the file, and forms whose first part is the file.
+
+
+NAMED = ("authentication", "file-size")
+
+
+def a_field(name: str) -> bytes:
+    """The header of a field."""
+    return f'Content-Disposition: form-data; name="{name}"'.encode()
+
+
+def told(pieces: list[bytes], any_part: bool = False, fields: tuple[str, ...] = NAMED) -> list[object]:
+    """All that a decoder tells of ``pieces``, the bytes of the file as one.
+
+    :raises BadRequest: whenever the decoder does.
+    """
+    decoder = FormDecoder(TYPE, any_part, fields)
+    events: list[object] = []
+    data = b""
+    for piece in pieces:
+        for event in decoder.feed(piece):
+            if isinstance(event, bytes):
+                data += event
+            else:
+                assert not data, "nothing is told behind the first byte of the file"
+                events.append(event)
+    decoder.end()
+    return [*events, data]
+
+
+@pytest.mark.parametrize(
+    ("parts", "fields"),
+    [
+        ([], []),
+        ([(a_field("authentication"), b"secret")], [FormField("authentication", "secret")]),
+        (
+            [(a_field("file-size"), b"4"), (a_field("authentication"), b"secret")],
+            [FormField("file-size", "4"), FormField("authentication", "secret")],
+        ),
+        ([(FIELD, b"hi"), (a_field("file-size"), b"4"), (FIELD, b"ho")], [FormField("file-size", "4")]),
+        ([(a_field("file-size"), b"")], [FormField("file-size", "")]),
+        ([(a_field("file-size"), b"1"), (a_field("file-size"), b"2")], [FormField("file-size", each) for each in "12"]),
+        ([(a_field("authentication"), "\u00fc".encode())], [FormField("authentication", "\u00fc")]),
+        ([(a_field("authentication"), b"\xff")], [FormField("authentication", "\ufffd")]),
+        ([(a_field("authentication"), b"\r\n--x")], [FormField("authentication", "\r\n--x")]),
+        ([(a_field("authentication") + b'; filename=""', b"x")], [FormField("authentication", "x")]),
+        ([(a_field("Authentication"), b"x"), (b"Content-Disposition: form-data", b"x")], []),
+        ([(a_field("comment"), b"x" * (2 * LONGEST_FIELD))], []),
+        ([(a_field("file-size"), b"1" * LONGEST_FIELD)], [FormField("file-size", "1" * LONGEST_FIELD)]),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_fields_before_the_file(parts: list[tuple[bytes, bytes]], fields: list[FormField], step: int) -> None:
+    """Those that were asked for, in their order, before the file; others are passed over, and of any size."""
+    if step == 1 and any(len(data) > 1000 for _, data in parts):
+        step = 100
+    body = a_form(*parts, (FILE, b"data"))
+    assert told([body[i : i + step] for i in range(0, len(body), step)]) == [*fields, A_FILE, b"data"]
+
+
+def test_a_field_behind_the_file() -> None:
+    """Nobody waits for it any more."""
+    body = a_form((FILE, b"data"), (a_field("authentication"), b"secret"), (a_field("file-size"), b"9" * 9999))
+    assert told([body]) == [A_FILE, b"data"]
+
+
+def test_a_field_that_is_a_file() -> None:
+    """With a file name it is the file, whatever its own name."""
+    head = a_field("authentication") + b'; filename="a.txt"'
+    expected = FilePart("a.txt", None, head.decode().partition(": ")[2])
+    assert told([a_form((head, b"data"), (a_field("file-size"), b"4"))]) == [expected, b"data"]
+
+
+@pytest.mark.parametrize("step", [1000, 1 << 20])
+def test_a_field_that_is_too_long(step: int) -> None:
+    """Refused as soon as that is known; its name is in the sentence."""
+    body = a_form((a_field("authentication"), b"x" * (LONGEST_FIELD + 1)), (FILE, b"data"))
+    with pytest.raises(MalformedForm, match="field authentication of the form is too long"):
+        told([body[i : i + step] for i in range(0, len(body), step)])
+
+
+def test_a_field_that_never_ends() -> None:
+    """Memory is bounded whatever is sent."""
+    decoder = FormDecoder(TYPE, fields=NAMED)
+    sent = 0
+    with pytest.raises(MalformedForm):
+        for piece in [a_form((a_field("file-size"), b""), end=False)[:-2], *[b"1" * 512] * 100]:
+            sent += len(piece)
+            assert list(decoder.feed(piece)) == []
+    assert sent < 2 * LONGEST_FIELD
+
+
+def test_fields_and_no_file() -> None:
+    """They are no file."""
+    with pytest.raises(NoFile):
+        told([a_form((a_field("authentication"), b"secret"))])
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (FILE, A_FILE),
+        (FIELD, FilePart(None, None, 'form-data; name="comment"')),
+        (b"Content-Disposition: form-data; name=x\r\nContent-Type: a/b", FilePart(None, "a/b", "form-data; name=x")),
+        (a_field("authentication"), FilePart(None, None, 'form-data; name="authentication"')),
+        (FIELD + b'; filename=""', FilePart("", None, 'form-data; name="comment"; filename=""')),
+    ],
+)
+def test_any_part_may_be_the_file(head: bytes, part: FilePart) -> None:
+    """The first one is, with a file name or without; what follows is passed over."""
+    body = a_form((head, b"first"), (FILE, b"second"), (a_field("file-size"), b"5"))
+    for pieces in ([body], [body[i : i + 1] for i in range(len(body))]):
+        assert told(pieces, any_part=True) == [part, b"first"]
+
+
+def test_no_part_at_all() -> None:
+    """Where any part would do, there has to be one."""
+    with pytest.raises(NoFile):
+        told([a_form()], any_part=True)
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=100), value=st.binary(max_size=30), at=st.lists(st.integers(0, 400), max_size=12))
+def test_fields_and_files_cut_anywhere(data: bytes, value: bytes, at: list[int]) -> None:
+    """However the network cuts them."""
+    mark = b"\r\n--" + BOUNDARY.encode()
+    if any(mark in b"\r\n" + each + b"\r\n" for each in (data, value)):
+        return
+    body = a_form((a_field("authentication"), value), (FILE, data))
+    assert told(cuts(body, at)) == [FormField("authentication", value.decode(errors="replace")), A_FILE, data]
