@@ -176,7 +176,7 @@ class Broker:
                 transfer.whole_at = self.clock.seconds()
                 self._happened(transfer, Event.WHOLE)
                 self._tell(transfer, News.WHOLE)
-                if transfer.outcome is None and (transfer.keeps or self.policy.reply is Reply.BUFFERED):
+                if transfer.outcome is None:
                     self._look_whether_to_forward(transfer)
                     self._look_whether_to_tell(transfer)
                     self._look_whether_spent(transfer)
@@ -204,9 +204,11 @@ class Broker:
             life.sender.heard(news)
 
     def _look_whether_to_tell(self, transfer: Transfer) -> None:
-        """Tell the sender that its body is stored, and forwarded if it was to be."""
+        """Tell the sender that its body is stored, if that is what it waits for, and forwarded if it was to be."""
         life = self._lives.get(transfer)
-        if life is not None and (transfer.forward is None or transfer.forward.outcome is not None) and not life.told:
+        stored = transfer.whole_at is not None and (transfer.keeps or self.policy.reply is Reply.BUFFERED)
+        forwarded = transfer.forward is None or transfer.forward.outcome is not None
+        if life is not None and stored and forwarded and not life.told:
             life.told = True
             life.sender.transfer_ended(transfer)
 
@@ -398,11 +400,10 @@ class Broker:
         self.bytes_forwarded += forward.sent
         if transfer.outcome is not None:
             return
+        self._look_whether_to_tell(transfer)
         if transfer.keeps:
             self._set_deadline(transfer)
-            if transfer.state is State.KEPT:
-                self._look_whether_to_tell(transfer)
-                self._look_whether_spent(transfer)
+            self._look_whether_spent(transfer)
         elif transfer.receiving == 0:
             if transfer.delivered:
                 self._happened(transfer, Event.SERVED)

@@ -87,8 +87,8 @@ def mount(text: str) -> tuple[str, str]:
         or not all(re.fullmatch(r"[A-Za-z0-9_~.-]+", each) for each in segments[1:])
     ):
         raise ValueError(f"{text!r} does not read /PREFIX=PROFILE, such as /p=piping")
-    if segments[1] in ("-", "api", ".", ".."):
-        raise ValueError(f"the prefix {prefix} is beam's own")
+    if segments[1] in ("-", "api") or {".", ".."} & set(segments):
+        raise ValueError(f"the prefix {prefix} is beam's own, or has dots only")
     return prefix, profile(described)
 
 

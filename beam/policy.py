@@ -8,7 +8,7 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from beam.target import Pattern
-from beam.values import count, member, patience, seconds, size, switch, word, words
+from beam.values import count, interval, member, patience, seconds, size, switch, word, words
 
 OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "download")
 MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
@@ -86,7 +86,9 @@ class Policy:
     claims: bool = field(default=False, metadata=SWITCH)  # the first GET takes the file to an address of its own
     reply: Reply = field(default=Reply.END, metadata={"parse": member(Reply)})
     early_after: float = field(default=0, metadata=PATIENCE)  # for which an early reply lets the body come first
-    heartbeat: float = field(default=25, metadata=SECONDS)  # between two lines of an early reply, until it begins
+    heartbeat: float = field(
+        default=25, metadata={"parse": interval}
+    )  # between two lines of an early reply, until it begins
 
     # What is asked for.
     options: tuple[str, ...] = field(default=OPTIONS, metadata={"parse": words(*OPTIONS, *MORE_OPTIONS)})

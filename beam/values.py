@@ -34,6 +34,16 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def interval(text: str) -> float:
+    """Seconds, more than none.
+
+    :raises ValueError: it is no such number.
+    """
+    if not seconds(text):
+        raise ValueError("it is more than 0 seconds")
+    return seconds(text)
+
+
 def patience(text: str) -> float:
     """Seconds, or ``forever``.
 

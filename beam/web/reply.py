@@ -69,13 +69,13 @@ def success(transfer: Transfer, policy: Policy) -> str:
         ttl = transfer.options.ttl if transfer.options.ttl is not None else policy.put_ttl
         done = f"stored {length} bytes, kept for {ttl:g} s"
     elif transfer.outcome is None:
-        return f"stored {length} bytes, to be claimed once"
+        done = f"stored {length} bytes, {'to be claimed once' if transfer.claimed_at is None else 'claimed'}"
     elif transfer.deliveries or forward is None:
         receivers = "1 receiver" if transfer.deliveries == 1 else f"{transfer.deliveries} receivers"
         done = f"delivered {length} bytes to {receivers}"
     else:
         return f"forwarded {length} bytes to {forward.target.name}"
-    if transfer.left and not transfer.keeps:
+    if transfer.left and transfer.outcome is not None:
         done += f", {transfer.left} left early"
     if forward is not None and forward.outcome is Forwarded.FORWARDED:
         done += f", forwarded to {forward.target.name}"
@@ -190,7 +190,7 @@ class EarlyReply:
         if transfer.outcome is Outcome.RECEIVER_LOST:
             self._say(ABORTED)
         elif error is None:
-            self._say(RECEIVED if transfer.deliveries else f"[INFO] {done}")
+            self._say(RECEIVED if transfer.deliveries and not transfer.left else f"[INFO] {done}")
         elif self._open:
             self._say(request.words.of(error)[1])
             request.abort(True)

@@ -102,6 +102,7 @@ WORDS: Mapping[str, Words] = {
             Reserved: Word("[ERROR] Cannot send to the reserved path '{path}'. (e.g. '/mypath123')"),
             MethodNotAllowed: Word("[ERROR] Unsupported method: {method}."),
             UnknownMethod: Word("[ERROR] Unsupported method: {method}.", 405),
+            StoreFull: Word("[ERROR] {sentence}", 503),
             PartRefused: Word("[ERROR] Content-Range is not supported for now in {method}"),
             ServiceWorkerRefused: Word("[ERROR] Service Worker registration is rejected."),
         },

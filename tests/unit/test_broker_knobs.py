@@ -486,6 +486,21 @@ def test_a_claimed_file_whose_sender_fails(end: Callable[[Sender], None]) -> Non
     stage.check_empty()
 
 
+def test_a_form_is_claimed_before_its_file_has_begun() -> None:
+    """Its receiver waits at the address for what comes, and nobody at the key gets it."""
+    stage = Stage(BUFFERING)
+    sender = stage.send()
+    waiting = stage.receive(wait=3)
+    receiver = stage.receive(stage.claim(sender), wait=0)
+    stage.check()
+    stage.wait(3)
+    assert isinstance(waiting.refused, NotFound) and receiver.waiting
+    sender.offer()
+    send_all(sender)
+    assert delivered(sender, receiver)
+    stage.check_empty()
+
+
 def test_those_who_wait_when_a_file_is_claimed() -> None:
     """The file has gone without them: they wait for as long as they said, and not for ever."""
     stage = Stage(BUFFERING)

@@ -301,10 +301,10 @@ class BrokerMachine(RuleBasedStateMachine):
             self.stage.receive(key, span, eager)
 
     def claimable(self) -> list[Sender]:
-        """The senders whose files a receiver may take to an address of its own; each for one receiver."""
-        found = [sender for sender in self.living() if sender.transfer.options.needed == 1]
-        found = [sender for sender in found if sender.transfer.state in NOBODY_CAME and sender.transfer.offer]
-        return [sender for sender in found if sender.transfer.claimed_at is None]
+        """The senders whose files a receiver may take to an address of its own."""
+        return [
+            each for each in self.living() if each.transfer.state in NOBODY_CAME and each.transfer.claimed_at is None
+        ]
 
     @precondition(lambda self: self.claimable())
     @rule(pick=PICK)

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from beam.errors import BeamError, Forwarded, ForwardFailed, NoReceiver, Outcome, SenderLost, Unavailable
 from beam.interfaces import IForwardTarget, IReader, ISink
 from beam.options import SendOptions
-from beam.policy import Policy
+from beam.policy import Policy, Reply
 from beam.testing import some_bytes
 from beam.transfer import Forward, Offer, Span, State, Transfer
 
@@ -1079,6 +1079,16 @@ def test_what_is_kept_is_told_of_when_it_is_forwarded(spooled: bool) -> None:
     assert outcome_of(sender) == (Outcome.STORED, Forwarded.FORWARDED)
     assert sender.told == 1
     stage.check_empty()
+
+
+def test_what_is_buffered_is_told_of_when_it_is_forwarded() -> None:
+    """The body is whole before the target has it all, and waits for its receiver behind it."""
+    stage = ForwardStage(evolve(PATIENT, reply=Reply.BUFFERED))
+    sender = stage.forward(n=100)
+    sender.send_all()
+    assert sender.told == 0
+    sender.target.say_yes()
+    assert sender.told == 1
 
 
 def test_what_is_kept_is_kept_while_it_is_forwarded() -> None:

@@ -72,7 +72,7 @@ BAD: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys([name for name, values in GOOD.items() if values is WAITS], ("", "-1", "inf", "never", "Forever")),
     **dict.fromkeys([name for name, values in GOOD.items() if values is COUNTS], ("", "0", "-1", "1.0", "forever")),
     **dict.fromkeys([name for name, values in GOOD.items() if values is ON_OR_OFF], ("", "maybe", "2", "on ")),
-    "heartbeat": ("", "never", "-1"),
+    "heartbeat": ("", "never", "-1", "0", "0.0"),
     "auth": ("",),
     "words": ("",),
     "pages": ("",),
@@ -356,6 +356,7 @@ def test_mounts(text: str, parsed: tuple[str, str]) -> None:
         ("/p=pipe", "no profile 'pipe'"),
         ("/p=drop:get-wait=soon", "the knob get-wait"),
         ("=piping", "does not read"),
+        ("/a/..=piping", "beam's own"),
     ],
 )
 def test_mounts_that_are_none(text: str, says: str) -> None:

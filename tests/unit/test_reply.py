@@ -445,6 +445,20 @@ def test_receivers_that_leave_told_to_http_1_0() -> None:
     house.close()
 
 
+def test_one_of_two_receivers_that_leaves() -> None:
+    """The sender does not hear that all have it."""
+    house = piping()
+    stays, leaves = house.ask("GET", "/k?n=2"), house.ask("GET", "/k?n=2")
+    sender = house.put(path="/k?n=2")
+    sender.send(b"hel")
+    leaves.lose()
+    house.clients.remove(leaves)
+    sender.send(b"lo")
+    assert stays.heard.text == "hello"
+    assert sender.heard.lines[-1] == "[INFO] delivered 5 bytes to 1 receiver, 1 left early"
+    house.close()
+
+
 # One answer, at the end.
 
 
@@ -555,6 +569,11 @@ KEPT_FOR_7 = SendOptions(ttl=7)
         ),
         (a_transfer(forward=a_forward()), "forwarded 5 bytes to bucket.example"),
         (a_transfer(outcome=None), "stored 5 bytes, to be claimed once"),
+        (a_transfer(outcome=None, claimed_at="k", left=1), "stored 5 bytes, claimed"),
+        (
+            a_transfer(outcome=None, forward=a_forward()),
+            "stored 5 bytes, to be claimed once, forwarded to bucket.example",
+        ),
         (a_transfer(keeps=True, outcome=None), "stored 5 bytes, kept for 30 s"),
         (a_transfer(keeps=True, outcome=None, left=1), "stored 5 bytes, kept for 30 s"),
         (a_transfer(keeps=True, outcome=None, options=KEPT_FOR_7), "stored 5 bytes, kept for 7 s"),
