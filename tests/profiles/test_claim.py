@@ -148,9 +148,10 @@ def check_text(answer: Answer, status: int, text: str) -> None:
     assert answer["content-type"].startswith("text/plain")
 
 
-def check_stored(answer: Answer, size: int = len(DATA)) -> None:
-    """The sender hears that the file waits for its receiver."""
-    assert (answer.status, answer.text) == (200, f"stored {size} bytes, to be claimed once\n")
+def check_stored(answer: Answer, size: int = len(DATA), claimed: bool = False) -> None:
+    """The sender hears that the file waits for its receiver, or is claimed already."""
+    what = "claimed" if claimed else "to be claimed once"
+    assert (answer.status, answer.text) == (200, f"stored {size} bytes, {what}\n")
     assert answer["content-type"].startswith("text/plain")
     assert answer["server"].startswith("beam/")
 
@@ -401,7 +402,7 @@ def test_an_announced_size_becomes_the_length(server: Server, key: str) -> None:
     assert ask(server, "HEAD", key)["content-length"] == str(len(DATA))
     receiver = peer(server).get(address(server, key))
     assert receiver.head()["content-length"] == str(len(DATA))
-    check_stored(end_form(sender, size).answer())
+    check_stored(end_form(sender, size).answer(), claimed=True)
     assert receiver.answer().body == DATA
 
 
@@ -412,7 +413,7 @@ def test_without_an_announced_size_the_length_is_not_known(server: Server, key: 
     assert ask(server, "HEAD", key).get("content-length") is None
     receiver = peer(server).get(address(server, key))
     assert receiver.head().get("content-length") is None
-    check_stored(end_form(sender).answer())
+    check_stored(end_form(sender).answer(), claimed=True)
     assert receiver.answer().body == DATA
 
 
@@ -749,7 +750,7 @@ def test_a_running_download_is_not_replaced(server: Server, key: str) -> None:
     assert receiver.take(10) == DATA[:10]
     store(server, key, b"the second one")
     assert take(server, key) == b"the second one"
-    check_stored(first.send(DATA[10:]).answer())
+    check_stored(first.send(DATA[10:]).answer(), claimed=True)
     assert receiver.answer().body == DATA[10:]
 
 
@@ -800,7 +801,7 @@ def test_a_file_that_does_not_fit_holds_its_sender(narrow: Server, key: str) -> 
     sending = Background(lambda: sender.send(data[sent:]))
     assert get(narrow, location).body == data
     sending.result()
-    check_stored(sender.answer(), LARGE)
+    check_stored(sender.answer(), LARGE, claimed=True)
 
 
 def test_a_file_that_just_fits_is_stored(narrow: Server, key: str) -> None:
@@ -842,7 +843,7 @@ def test_a_receiver_is_served_while_the_file_comes(chunked: bool, server: Server
         assert receiver.take(1) == bytes([value])
     if chunked:
         sender.send(LAST_CHUNK)
-    check_stored(sender.answer())
+    check_stored(sender.answer(), claimed=True)
     assert receiver.answer().body == b""
 
 
@@ -1127,7 +1128,7 @@ def test_a_second_receiver_at_the_address_is_refused(server: Server, key: str) -
     assert receiver.take(10) == DATA[:10]
     check_text(get(server, location), 410, CLAIMED)
     check_text(get(server, location, "Range: bytes=5-"), 410, CLAIMED)
-    check_stored(sender.send(DATA[10:]).answer())
+    check_stored(sender.send(DATA[10:]).answer(), claimed=True)
     assert receiver.answer().body == DATA[10:]
     assert get(server, location).status == 404
 
@@ -1139,7 +1140,7 @@ def test_a_receiver_of_old_http_gets_everything(server: Server, key: str) -> Non
     assert receiver.take(5) == DATA[:5]
     sender.send(chunk(DATA[5:]) + LAST_CHUNK)
     assert receiver.answer().body == DATA[5:]
-    check_stored(sender.answer())
+    check_stored(sender.answer(), claimed=True)
 
 
 # Coming back.
@@ -1161,7 +1162,7 @@ def test_a_receiver_that_breaks_off_comes_back(server: Server, key: str) -> None
     again = peer(server).get(location, "Range: bytes=10-")
     assert (again.head().status, again.head()["content-range"]) == (206, "bytes 10-19/20")
     assert status(server, key)["download"] == "InProgress"
-    check_stored(sender.send(DATA[10:]).answer())
+    check_stored(sender.send(DATA[10:]).answer(), claimed=True)
     assert again.answer().body == DATA[10:]
     until(lambda: status(server, key)["download"] == "Complete", "the download is complete")
     assert get(server, location).status == 404
@@ -1186,7 +1187,7 @@ def test_no_byte_is_lost_when_receivers_break_off(size: int, server: Server, nar
         assert answer.status == 206
         assert got + answer.body == data
         sending.result()
-        check_stored(sender.answer(), size)
+        check_stored(sender.answer(), size, claimed=True)
 
 
 def test_a_receiver_that_starts_anew_gets_everything(server: Server, key: str) -> None:
@@ -1219,7 +1220,7 @@ def test_bytes_that_are_gone_are_not_passed_over(narrow: Server, key: str) -> No
     assert answer.status == 206
     assert got + answer.body == data
     sending.result()
-    check_stored(sender.answer(), LARGE)
+    check_stored(sender.answer(), LARGE, claimed=True)
 
 
 def test_curl_resumes(server: Server, key: str, tmp_path: Path) -> None:
@@ -1294,7 +1295,7 @@ def test_the_status_of_a_file(server: Server, key: str) -> None:
     left(server)
     check(key, 10, 10, "InProgress", "Paused")
     check(location, 10, 10, "InProgress", "Paused")
-    check_stored(sender.send(DATA[10:]).answer())
+    check_stored(sender.send(DATA[10:]).answer(), claimed=True)
     check(key, 20, 10, "Complete", "Paused")
     assert get(server, location, "Range: bytes=10-").body == DATA[10:]
     until(lambda: status(server, key)["download"] == "Complete", "the download is complete")
@@ -1371,7 +1372,7 @@ def test_the_stream_tells_how_it_goes(server: Server, key: str) -> None:
         found = line(watcher)
         assert (found["upload"], found["download"], found["received"]) == ("InProgress", "NotStarted", 10)
     location = address(server, key)
-    check_stored(sender.send(DATA[10:]).answer())
+    check_stored(sender.send(DATA[10:]).answer(), claimed=True)
     while line(watcher)["upload"] != "Complete":
         pass
     assert get(server, location).body == DATA
@@ -1547,7 +1548,7 @@ def test_the_time_for_a_receiver_cuts_nobody_who_is_served(tmp_path: Path, key: 
         assert waiting.take(10) == DATA[:10]
         assert waiting.hears_nothing(1.5)
         assert got + slow.answer().body == data
-        check_stored(sender.send(DATA[10:]).answer())
+        check_stored(sender.send(DATA[10:]).answer(), claimed=True)
         assert waiting.answer().body == DATA[10:]
         close_all()
         server.until_clean(before)
@@ -1577,7 +1578,7 @@ def test_the_first_signal_drains(tmp_path: Path) -> None:
         server.signal(signal.SIGTERM)
         until(lambda: get(server, "/-/health").status == 503, "the server drains")
         assert peer(server).put("/late", DATA).answer().status == 503
-        check_stored(sender.send(DATA[10:]).answer())
+        check_stored(sender.send(DATA[10:]).answer(), claimed=True)
         assert receiver.answer().body == DATA[10:]
         assert take(server, "/waits") == DATA
         close_all()
