@@ -69,7 +69,7 @@ class Policy:
     put_wait: float = field(default=3600, metadata=PATIENCE)
     max_wait: float = field(default=3600, metadata=SECONDS)
     resume_timeout: float = field(default=30, metadata=SECONDS)
-    idle_timeout: float = field(default=300, metadata=SECONDS)
+    idle_timeout: float = field(default=300, metadata=PATIENCE)
     min_rate: int = field(default=1024, metadata=SIZE)
     max_waiting: int = field(default=50000, metadata=COUNT)
     max_waiting_per_key: int = field(default=1000, metadata=COUNT)

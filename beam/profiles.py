@@ -78,6 +78,7 @@ PROFILES: Mapping[str, Profile] = {
             get_wait=inf,
             put_wait=inf,
             resume_timeout=0,
+            idle_timeout=inf,
             exact=True,
             reply=Reply.EARLY,
             options=("n",),

@@ -203,7 +203,7 @@ class Transfer:
         match self.outcome:
             case Outcome.EXPIRED:
                 wait = f"{self.options.wait:g}"
-                return NoReceiver(f"No receiver came within {wait} seconds; send again, perhaps with a longer ?wait=.")
+                return NoReceiver(f"No receiver came within {wait} seconds; send it again when there is one.")
             case Outcome.RECEIVER_LOST if self.forward is not None and self.forward.failed and self.forward.error:
                 return self.forward.error
             case Outcome.RECEIVER_LOST:

@@ -17,6 +17,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IListeningPort
 
 KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
+LONGEST_PATIENCE = 2e6  # seconds, 23 days; the system counts milliseconds in 31 bits
 VANISHED = 60  # seconds after which a peer that acknowledges nothing is given up
 NOT_WORTH_A_WAIT = 64 << 10  # bytes that may be unacknowledged when a delivery is counted
 CLOSED, CLOSE_WAIT = 7, 8  # tcp_info.tcpi_state, linux/tcp.h
@@ -140,7 +141,7 @@ def is_tcp(skt: socket.socket) -> bool:
 def set_patience(skt: socket.socket, seconds: float) -> None:
     """Give up a peer after ``seconds`` in which it acknowledges nothing, or keeps its window shut (RFC 5482)."""
     if is_tcp(skt):
-        skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+        skt.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(min(seconds, LONGEST_PATIENCE) * 1000))
 
 
 def unacknowledged(skt: socket.socket) -> int:

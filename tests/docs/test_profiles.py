@@ -6,8 +6,10 @@ from math import inf
 
 import pytest
 from docs.support import ROOT
+from profiles.scenes import SCENES
 from profiles.test_piping import MORE, SCENES_THAT_DIFFER, More
 
+from beam.flags import FLAGS
 from beam.policy import Policy
 from beam.profiles import KNOBS, PROFILES
 from beam.web.own import OWN
@@ -62,6 +64,31 @@ def test_each_header_that_piping_has_besides_is_on_the_page(more: More) -> None:
     """With its reason."""
     assert f"`{more.name}" in FLAT.lower()
     assert more.reason in FLAT
+
+
+def test_as_many_exchanges_are_played_as_the_page_says() -> None:
+    """The number is that of the scenes."""
+    assert f"{len(SCENES)} exchanges" in FLAT
+
+
+@pytest.mark.parametrize("profile", [name for name, each in PROFILES.items() if each.variables])
+def test_the_variables_of_a_profile_are_on_the_page(profile: str) -> None:
+    """The first column of its table has each bare name that it reads."""
+    found = {name for cell in originals(profile) for name in re.findall(r"`([A-Z_]+)`", cell)}
+    assert found == PROFILES[profile].variables
+
+
+def test_the_flags_that_are_the_same_are_flags() -> None:
+    """What the table says of file-pipe's flags holds."""
+    known = {f"--{flag.name}" for flag in FLAGS} | {f"-{flag.short}" for flag in FLAGS if flag.short}
+    named = {name for cell in originals("drop") for name in re.findall(r"`(--?[A-Za-z-]+)", cell)}
+    assert named - known == {"-s"}, "the page says that it is left out"
+
+
+def originals(profile: str) -> list[str]:
+    """The first cells of the table that says how to switch over from the original."""
+    section = PAGE.partition(f"\n## {profile}\n")[2].partition("\n## ")[0]
+    return [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -34,7 +34,7 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
     "max-ttl": TIMES,
     "max-wait": TIMES,
     "resume-timeout": TIMES,
-    "idle-timeout": TIMES,
+    "idle-timeout": WAITS,
     "forward-timeout": TIMES,
     "heartbeat": {"25": 25, "0.5": 0.5},
     "early-after": WAITS,

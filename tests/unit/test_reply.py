@@ -887,3 +887,17 @@ def test_a_watcher_that_leaves() -> None:
     sender.lose()
     house.clients.remove(sender)
     house.close()
+
+
+@pytest.mark.parametrize("knobs", [{}, {"idle_timeout": 300}])
+def test_a_sender_that_is_silent_for_a_day(knobs: dict[str, float]) -> None:
+    """A chat may be so, unless the operator says otherwise."""
+    house = piping(**knobs)
+    receiver, sender = house.ask("GET", "/k"), house.put()
+    sender.send(b"hel")
+    house.wait(86400 / 60)
+    assert house.outcomes == ([Outcome.SENDER_IDLE] if knobs else [])
+    if not knobs:
+        sender.send(b"lo")
+        assert receiver.heard.text == "hello"
+    house.close()
