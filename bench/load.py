@@ -36,6 +36,7 @@ class Load:
 
     :param unframed: whether the receivers speak HTTP/1.0, so that only the connection's end tells the body's.
     :param forwarded: whether the one receiver is a server that the body is forwarded to.
+    :param fetched: whether the server has the body already, so that nothing is sent.
     """
 
     size: int
@@ -46,6 +47,7 @@ class Load:
     pace_seconds: float = float("inf")
     unframed: bool = False
     forwarded: bool = False
+    fetched: bool = False
 
     @property
     def delivered(self) -> int:
@@ -64,10 +66,19 @@ def make_source(size: int) -> int:
     return source
 
 
-def run(load: Load, port: int, target: str, source: int, timeout: float, sink: socket.socket | None = None) -> float:
+def run(
+    load: Load,
+    port: int,
+    target: str,
+    source: int,
+    timeout: float,
+    sink: socket.socket | None = None,
+    asked: str | None = None,
+) -> float:
     """Carry one load through the server at ``port``; the seconds from the first connect to the last byte.
 
     :param sink: where a forward arrives.
+    :param asked: where the receivers ask, if it is not ``target`` without its query.
     """
     deadline = time.monotonic() + timeout
     context = multiprocessing.get_context("fork")
@@ -94,9 +105,11 @@ def run(load: Load, port: int, target: str, source: int, timeout: float, sink: s
         if sink is not None:
             receivers = start(_take_forward, load, sink)
         else:
-            receivers = start(_receive, load, port, target.partition("?")[0])
+            receivers = start(_receive, load, port, target.partition("?")[0] if asked is None else asked)
         _, begun = next_report([receivers])
-        ends = dict.fromkeys([receivers, start(_send, load, port, target, source)], 0.0)
+        ends = {receivers: 0.0}
+        if not load.fetched:
+            ends[start(_send, load, port, target, source)] = 0.0
         while pending := [connection for connection, end in ends.items() if not end]:
             connection, ends[connection] = next_report(pending)
         return ends[receivers] - begun

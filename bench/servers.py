@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,17 +80,29 @@ class Server:
 @contextmanager
 def running(name: str, store: str, tls: Certificate | None) -> Iterator[Server]:
     """Start ``beam`` or the ``baseline`` on a free port, wait until it accepts, and end it with its files."""
+
+    def command(port: int, directory: Path) -> list[str]:
+        return beam_command(port, store, tls, directory) if name == "beam" else baseline_command(port, tls)
+
+    with started(name, command) as server:
+        yield server
+
+
+@contextmanager
+def started(name: str, command: Callable[[int, Path], list[str]]) -> Iterator[Server]:
+    """Start what ``command`` says for a free port and a fresh folder, wait until it accepts, and end it."""
     with TemporaryDirectory(prefix="bench-") as path, socket.socket() as finder:
         directory = Path(path)
         finder.bind(("127.0.0.1", 0))
         port = finder.getsockname()[1]
         finder.close()
-        command = beam_command(port, store, tls, directory) if name == "beam" else baseline_command(port, tls)
         environment = {key: value for key, value in os.environ.items() if not key.startswith("BEAM_")}
         output = directory / "output"
         with output.open("wb") as sink:
             try:
-                process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment, start_new_session=True)
+                process = subprocess.Popen(
+                    command(port, directory), stdout=sink, stderr=sink, env=environment, start_new_session=True
+                )
             except OSError as error:
                 raise ServerError(f"{name} cannot be started: {error.strerror}") from None
         try:

@@ -28,8 +28,8 @@ from beam.web.own import HTML, OWN
 from beam.web.pages import landing_page
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
+from beam.web.send import send
 from beam.web.status import show_status, stream_status
-from beam.web.upload import send
 from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}

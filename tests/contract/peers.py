@@ -5,15 +5,18 @@ known here.
 """
 
 import re
+import select
 import socket
 import ssl
 import struct
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import h11
 from attrs import frozen
@@ -79,10 +82,65 @@ def check_refusal(answer: Answer, status: int, *words: str) -> None:
         assert word in answer.text, answer
 
 
+class SharedTLS:
+    """A TLS connection that one thread may read while another writes.
+
+    OpenSSL's object must not be used by two at once, and a time-out that is set on a socket is everybody's.
+    """
+
+    def __init__(self, connection: ssl.SSLSocket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._turn = threading.Lock()
+        self._own = threading.local()  # the time-out of each thread
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def settimeout(self, seconds: float) -> None:
+        """For the calls of this thread."""
+        self._own.seconds = seconds
+
+    def recv(self, size: int) -> bytes:
+        """As that of a socket."""
+        return self._when_possible(lambda: self._connection.recv(size))
+
+    def send(self, data: bytes, flags: int = 0) -> int:
+        """As that of a socket; the only flag is ``MSG_DONTWAIT``."""
+        if not flags:
+            return self._when_possible(lambda: self._connection.send(data))
+        with self._turn:
+            try:
+                return self._connection.send(data)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise BlockingIOError from None
+
+    def sendall(self, data: bytes) -> None:
+        """As that of a socket."""
+        view = memoryview(data)
+        while view:
+            view = view[self.send(bytes(view[: 64 << 10])) :]
+
+    def _when_possible(self, call: Callable[[], T]) -> T:
+        end = time.monotonic() + getattr(self._own, "seconds", PATIENCE)
+        while True:
+            reading, writing = [], []
+            with self._turn:
+                try:
+                    return call()
+                except ssl.SSLWantReadError:
+                    reading.append(self._connection)
+                except ssl.SSLWantWriteError:
+                    writing.append(self._connection)
+            if time.monotonic() > end:
+                raise TimeoutError("timed out")
+            select.select(reading, writing, [], 0.05)  # not for longer: the other thread may have taken what came
+
+
 class Peer:
     """One connection to the server."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket | SharedTLS) -> None:
         self.socket = connection
         self.interim: list[int] = []
         self._methods: deque[str] = deque()
@@ -257,14 +315,14 @@ class Peer:
     def fill(self, data: bytes, stalls: float = 0.5) -> int:
         """Send ``data`` until it is all sent, or none of it goes for ``stalls`` seconds; how much went."""
         sent = 0
-        self.socket.settimeout(stalls)
-        try:
-            while sent < len(data):
-                sent += self.socket.send(data[sent : sent + (64 << 10)])
-        except TimeoutError:
-            pass
-        finally:
-            self.socket.settimeout(PATIENCE)
+        while sent < len(data):
+            try:
+                if not select.select([], [self.socket], [], stalls)[1]:
+                    break
+            except ValueError:
+                raise ConnectionAbortedError("closed on this side") from None
+            with suppress(BlockingIOError):
+                sent += self.socket.send(data[sent : sent + (64 << 10)], socket.MSG_DONTWAIT)
         return sent
 
 

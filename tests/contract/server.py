@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from attrs import field, frozen
-from contract.peers import PATIENCE, Answer, Curl, Peer
+from contract.peers import PATIENCE, Answer, Curl, Peer, SharedTLS
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -165,7 +165,7 @@ class Server:
                 return Peer(plain)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.load_verify_locations(self.certificate.certificate)
-            return Peer(context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False))
+            return Peer(SharedTLS(context.wrap_socket(plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False)))
         except BaseException:
             plain.close()
             raise

@@ -1542,6 +1542,7 @@ def test_a_second_signal_cuts(tmp_path: Path) -> None:
         server.signal(signal.SIGINT)
         check_cut(receiver)
         assert server.wait() == 0
+        assert isinstance(sender.socket, socket.socket)
         read_all(sender.socket)
 
 
