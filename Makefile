@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 LISTEN ?= 0.0.0.0:3000
 STORE ?= memory
 
-.PHONY: serve test bench docs piping-check clean
+.PHONY: serve test bench bench-peers docs piping-check clean
 
 serve: $(VENV)/.installed
 	$(BIN)/twist beam --listen $(LISTEN) --store $(STORE)
@@ -19,6 +19,10 @@ test: $(VENV)/.developing
 
 bench: $(VENV)/.developing
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Beside the relays of bench/peers.toml that are on the path.
+bench-peers: $(VENV)/.developing
+	$(BIN)/python -m bench.peers $(BENCH_ARGS)
 
 # Needs piping-server-check on the path.
 piping-check: $(VENV)/.developing

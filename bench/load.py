@@ -159,6 +159,8 @@ def _send(report: Connection, load: Load, port: int, target: str, source: int) -
     if _status(reply) not in (200, 201):
         raise LoadError(f"the reply was {reply!r}")
     report.send(time.monotonic())
+    while connection.recv(BUFFER_BYTES):  # some go on replying until the end; ``run`` ends us
+        pass
 
 
 def _send_file(connection: socket.socket, size: int, source: int) -> None:
