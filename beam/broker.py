@@ -127,7 +127,7 @@ class Broker:
         now = self.clock.seconds()
         if self.drained is not None:
             raise Draining(DRAINING)
-        self.rendezvous.admit(key, options)
+        self.rendezvous.admit(key, options)  # a key in use is told before any other reason, and nobody is replaced yet
         limit = self.policy.max_pipe_size
         if limit is not None and length is not None and length > limit:
             raise TooLarge(f"The file has {length} bytes; this server takes {limit} at most.")
