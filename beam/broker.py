@@ -6,6 +6,7 @@ follows, and this file does it.  The only mutable hub, and the owner of the one 
 
 import secrets
 from collections.abc import Callable, Mapping
+from itertools import count
 from math import inf
 
 from attrs import define, field
@@ -80,7 +81,10 @@ class Broker:
         self.bytes_in = 0  # of transfers that have ended
         self.bytes_out = 0
         self.bytes_forwarded = 0  # by forwards that have ended
+        self._etags = secrets.token_hex(8)  # what no other server's begin with, nor this one's after a restart
+        self._turn = count()
         self._timer: IDelayedCall | None = None
+        self._armed = inf  # when it comes
         self._waits: dict[IReceiver, Waiting] = {}
         self._lives: dict[Transfer, Life] = {}
 
@@ -88,18 +92,22 @@ class Broker:
 
     def at(self, deadline: Deadline, when: float) -> None:
         """``deadline`` is due at ``when`` (seconds of the clock)."""
-        self.deadlines.set(deadline, when)
-        self._rearm()
+        if when != deadline.at:
+            self.deadlines.set(deadline, when)
+            self._rearm()
 
     def _rearm(self) -> None:
-        due = self.deadlines.next()
-        if self._timer is not None and self._timer.active():
-            if due == inf:
-                self._timer.cancel()
-            elif due != self._timer.getTime():
-                self._timer.reset(max(0, due - self.clock.seconds()))
-        elif due < inf:
-            self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
+        due, timer = self.deadlines.next(), self._timer
+        if timer is None or not timer.active():
+            if due < inf:
+                self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
+        elif due == inf:
+            timer.cancel()
+        elif due < self._armed:
+            timer.reset(max(0, due - self.clock.seconds()))
+        else:
+            return  # one that comes too early looks again
+        self._armed = due
 
     def _sweep(self) -> None:
         try:
@@ -141,7 +149,7 @@ class Broker:
         transfer = Transfer(
             key=key,
             options=options,
-            etag=etag or f'"{secrets.token_hex(12)}"',
+            etag=etag or f'"{self._etags}-{next(self._turn):x}"',
             started=now,
             state=State.STORING if store.keeps else State.WAITING,
             spool=store.create(length, lambda error: self.fail(transfer, error)),

@@ -21,18 +21,19 @@ def transfer_logger(policy: Policy, prefix: str = "") -> Callable[[Transfer, flo
 
     def observe(transfer: Transfer, now: float) -> None:
         forward = transfer.forward
-        log.info(
-            LINE,
-            outcome=str(transfer.outcome),
-            key=f"{prefix}/{policy.shown(transfer.key)}" if prefix else policy.shown(transfer.key),
-            bytes_in=transfer.spool.head,
-            bytes_out=transfer.bytes_out,
-            seconds=now - transfer.started,
-            deliveries=transfer.deliveries,
-            left=transfer.left,
-            sender=transfer.offer.peer if transfer.offer else "-",
-            peers=",".join(transfer.peers) or "-",
-            forward="-" if forward is None else f"{forward.target.host}:{forward.outcome or 'never-begun'}",
-        )
+        fields = {
+            "outcome": str(transfer.outcome),
+            "key": f"{prefix}/{policy.shown(transfer.key)}" if prefix else policy.shown(transfer.key),
+            "bytes_in": transfer.spool.head,
+            "bytes_out": transfer.bytes_out,
+            "seconds": now - transfer.started,
+            "deliveries": transfer.deliveries,
+            "left": transfer.left,
+            "sender": transfer.offer.peer if transfer.offer else "-",
+            "peers": ",".join(transfer.peers) or "-",
+            "forward": "-" if forward is None else f"{forward.target.host}:{forward.outcome or 'never-begun'}",
+        }
+        # Twisted formats one field in a fraction of the time that ten take it.
+        log.info("{line}", line=LINE.format(**fields), **fields)
 
     return observe

@@ -89,7 +89,7 @@ CASES = {
     "small-8": Case("1 KB, 8 at a time", Load(SMALL), at_once=8),
     "small-64": Case("1 KB, 64 at a time", Load(SMALL), at_once=64),
 }
-SMALL_TRANSFERS = 2000
+SMALL_TRANSFERS = 6000
 
 
 @frozen

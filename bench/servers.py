@@ -43,7 +43,8 @@ def beam_command(port: int, store: str, tls: Certificate | None, directory: Path
     if tls is not None:
         listen = f"ssl:{port}:interface=127.0.0.1:privateKey={tls.key}:certKey={tls.certificate}"
     store = f"disk:{directory / 'store'}:cap=10G" if store == "disk" else store
-    return [str(Path(sys.executable).with_name("twist")), "beam", "--listen", listen, "--store", store]
+    twist = str(Path(sys.executable).with_name("twist"))
+    return [twist, "--log-format", "text", "beam", "--listen", listen, "--store", store]
 
 
 def baseline_command(port: int, tls: Certificate | None) -> list[str]:

@@ -1,8 +1,8 @@
-"""Direct ends: a plain connection fills and drains a spool itself, from ``recv_into`` and ``send``.
+"""Direct ends: a connection fills and drains a spool itself, in place of Twisted.
 
-A byte is received into the spool's own memory and sent from it.  What counts is bytes per wake-up: large steps, sends
-that do not wait for the reactor's next turn, and, while bytes come in bulk, a kernel that gathers before it wakes us
-(``SO_RCVLOWAT``).  The figures are in ``docs/architecture.md``.
+A byte is received into the spool's own memory and sent from it, or decrypted into it and encrypted from it.  What
+counts is bytes per wake-up: large steps, sends that do not wait for the reactor's next turn, and, while bytes come in
+bulk, a kernel that gathers before it wakes us (``SO_RCVLOWAT``).  The figures are in ``docs/architecture.md``.
 """
 
 import socket
@@ -15,7 +15,9 @@ from zope.interface import implementer
 from beam.body import Body
 from beam.errors import BeamError, RangeNotSatisfiable
 from beam.interfaces import IReader, ISink
-from beam.web.transport import DirectConnection, is_tcp
+from beam.web.framing import Framing
+from beam.web.transport import is_tcp
+from beam.web.ways import RECORD, Way
 
 BULK = 4 << 20  # bytes without a stall after which the kernel gathers
 ALONG = 16 << 10  # bytes that are few enough to be copied
@@ -27,34 +29,29 @@ SENDS = 4  # sends in a turn, so that one receiver cannot keep the reactor
 
 @implementer(IPushProducer)
 class DirectUpload:
-    """Fills ``body`` from the socket until it is whole.
+    """Fills ``body`` from the socket until it has ended, or is detached.
 
-    :param ended: called when the last byte is in.
+    :param framing: what the wire adds to the body; tells the request of its end.
     :param failed: called with the ``BeamError`` that the body raised.
     """
 
     def __init__(
-        self,
-        transport: DirectConnection,
-        body: Body,
-        clock: IReactorTime,
-        ended: Callable[[], None],
-        failed: Callable[[BeamError], None],
+        self, way: Way, framing: Framing, body: Body, clock: IReactorTime, failed: Callable[[BeamError], None]
     ) -> None:
-        self._transport = transport
-        self._socket = transport.getHandle()
+        self._way = way
+        self._connection = way.connection
+        self._socket = way.connection.getHandle()
+        self._framing = framing
         self._body = body
         self._clock = clock
-        self._ended = ended
         self._failed = failed
         self._gathers = is_tcp(self._socket)
         self._low = 1  # SO_RCVLOWAT as it is set
-        self.count = 0  # bytes that were read here
         self._run = 0  # bytes since the last stall
         self._run_seen = 0
         self._tick: IDelayedCall | None = None
         self._paused = False
-        transport.reading = self
+        self._connection.reading = self
 
     @property
     def may_read(self) -> bool:
@@ -63,31 +60,32 @@ class DirectUpload:
 
     def do_read(self) -> BaseException | None:
         if not self.may_read:
-            self._transport.stopReading()
+            self._connection.stopReading()
             return None
         view = self._body.room()
         try:
-            n = self._socket.recv_into(view)
+            n = self._way.receive(view)
         except (BlockingIOError, InterruptedError):
+            self._way.rest()
             return None
         except OSError:
             return CONNECTION_LOST
         if n == 0:
             return CONNECTION_DONE
-        self.count += n
         self._run += n
+        n = self._framing.decode(view, n)
         try:
-            self._body.commit(n)
+            if n and self._connection.reading is self:
+                self._body.commit(n)
         except BeamError as error:
             self._failed(error)
-            return None
-        if self._transport.reading is self:
-            missing = (self._body.length or 0) - self._body.received
-            if missing == 0:
-                self.detach()
-                self._ended()
-            elif self._gathers and self._run >= BULK:
-                self._gather(min(GATHER, missing))
+        if self._connection.reading is self:
+            self._framing.settle()
+        if self._connection.reading is self and self._gathers and self._run >= BULK:
+            missing = self._framing.missing
+            # The last record of TLS may have come in part.
+            self._gather(GATHER if missing is None else max(1, min(GATHER, missing - RECORD)))
+        self._way.rest()
         return None
 
     def _gather(self, low: int) -> None:
@@ -115,15 +113,15 @@ class DirectUpload:
     def pauseProducing(self) -> None:
         self._paused = True
         self._stop_watching()
-        self._transport.stopReading()
+        self._connection.stopReading()
 
     def resumeProducing(self) -> None:
         self._paused = False
-        if self._transport.reading is self:
+        if self._connection.reading is self:
             self._run_seen = -1  # a pause is no stall
             if self._low > 1 and self._tick is None:
                 self._tick = self._clock.callLater(STALL, self._watch)
-            self._transport.startReading()
+            self._connection.startReading()
 
     def stopProducing(self) -> None:
         self.detach()
@@ -131,8 +129,8 @@ class DirectUpload:
     def detach(self) -> None:
         """Give the socket back to Twisted.  May be called again."""
         self._stop_watching()
-        if self._transport.reading is self:
-            self._transport.reading = None
+        if self._connection.reading is self:
+            self._connection.reading = None
             self._gather(1)
 
 
@@ -148,21 +146,21 @@ class DirectDownload:
 
     def __init__(
         self,
-        transport: DirectConnection,
+        way: Way,
         reader: IReader,
         limit: int | None,
         chunked: bool,
         ended: Callable[[BeamError | None], None],
     ) -> None:
-        self._transport = transport
-        self._socket = transport.getHandle()
+        self._way = way
+        self._connection = way.connection
         self._reader = reader
         self._missing = limit
         self._chunked = chunked
         self._size_line = b""  # of the chunk being sent: what is left of it
         self._owed = 0  # bytes of data that the chunk being sent still lacks
         self._ended = ended
-        transport.writing = self
+        self._connection.writing = self
 
     def start(self) -> None:
         """Begin."""
@@ -172,39 +170,35 @@ class DirectDownload:
             self._reader.attach(self)
 
     def bytes_available(self) -> None:
-        transport = self._transport
-        if transport.writing is not self:
-            return
-        if transport.has_pending():
+        if self._connection.writing is self and self._way.has_pending():
             self._go_along()
-            transport.startWriting()
-        elif self.do_write() is not None:
-            transport.startWriting()  # the reactor's own call meets the same error, and handles it
+        if self._connection.writing is self:
+            self._way.flush()
 
     def _go_along(self) -> None:
         """Let a few bytes go out together with the response's head: one packet, one system call."""
         view = self._view()
         n = len(view)
         if 0 < n <= ALONG and not self._owed:
-            self._transport.write(b"%x\r\n%b\r\n" % (n, bytes(view)) if self._chunked else bytes(view))
+            self._way.write(b"%x\r\n%b\r\n" % (n, bytes(view)) if self._chunked else bytes(view))
             if self._missing is not None:
                 self._missing -= n
             self._reader.advance(n)
-            if self._missing == 0 and self._transport.writing is self:
+            if self._missing == 0 and self._connection.writing is self:
                 self.body_complete()
 
     def _view(self) -> memoryview:
         """What the reader has, as far as it is to be sent."""
-        view = self._reader.peek()
-        return view if self._missing is None else view[: self._missing]
+        step = self._way.step if self._missing is None else min(self._way.step, self._missing)
+        return self._reader.peek()[:step]
 
     def do_write(self) -> BaseException | None:
-        transport = self._transport
+        connection = self._connection
         for _ in range(SENDS):
             view = self._view()
             if not view:
-                if transport.writing is self:
-                    transport.stopWriting()
+                if connection.writing is self:
+                    connection.stopWriting()
                 return None
             try:
                 n, full = self._send_chunk(view) if self._chunked else self._send(view)
@@ -213,22 +207,19 @@ class DirectDownload:
             if self._missing is not None:
                 self._missing -= n
             self._reader.advance(n)
-            if transport.writing is not self:
+            if connection.writing is not self:
                 return None
             if self._missing == 0:
                 self.body_complete()
                 return None
-            if full or transport.has_pending():
+            if full or self._way.has_pending():
                 break
-        transport.startWriting()
+        connection.startWriting()
         return None
 
     def _send(self, view: memoryview) -> tuple[int, bool]:
         """Bytes of ``view`` that the system took, and whether it takes no more for now."""
-        try:
-            n = self._socket.send(view)
-        except (BlockingIOError, InterruptedError):
-            n = 0
+        n = self._way.send([view])
         return n, n < len(view)
 
     def _send_chunk(self, view: memoryview) -> tuple[int, bool]:
@@ -238,17 +229,14 @@ class DirectDownload:
             self._size_line = b"%x\r\n" % self._owed
         view = view[: self._owed]
         end = CRLF if len(view) == self._owed else b""
-        try:
-            sent = self._socket.sendmsg([self._size_line, view, end])
-        except (BlockingIOError, InterruptedError):
-            sent = 0
+        sent = self._way.send([self._size_line, view, end])
         full = sent < len(self._size_line) + len(view) + len(end)
         line = min(sent, len(self._size_line))
         self._size_line = self._size_line[line:]
         n = min(sent - line, len(view))
         self._owed -= n
         if end and not self._owed and sent - line - n < len(end):
-            self._transport.write(end[sent - line - n :])
+            self._way.write(end[sent - line - n :])
         return n, full
 
     def body_complete(self) -> None:
@@ -263,9 +251,9 @@ class DirectDownload:
 
     def detach(self) -> bool:
         """Give the socket back to Twisted; whether it was ours."""
-        if self._transport.writing is not self:
+        if self._connection.writing is not self:
             return False
-        self._transport.writing = None
-        if not self._transport.has_pending():
-            self._transport.stopWriting()
+        self._connection.writing = None
+        if not self._connection.has_pending():
+            self._connection.stopWriting()
         return True

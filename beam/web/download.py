@@ -22,7 +22,7 @@ from beam.web.answer import refuse
 from beam.web.direct import DirectDownload
 from beam.web.fields import UNKNOWN_LAST, digest_field, matches, span_of
 from beam.web.request import StreamingRequest
-from beam.web.transport import VANISHED, set_patience
+from beam.web.transport import NOT_WORTH_A_WAIT, VANISHED, set_patience
 
 POLL = 0.002  # seconds between two looks at what is unacknowledged
 POLLS = 10
@@ -119,6 +119,7 @@ class Download:
         self._direct: DirectDownload | None = None
         self._framed = True  # whether the response's framing shows that something is missing
         self._poll: IDelayedCall | None = None
+        self._is_patient = False  # whether the system is
 
     def begin(self, query: dict[str, list[str]]) -> None:
         """Wait for the transfer, or join it.
@@ -159,11 +160,11 @@ class Download:
 
     def serve(self, delivery: IDelivery) -> None:
         self._delivery = delivery
-        connection = self._request.connection
-        if connection is not None:
+        transfer, connection = delivery.transfer, self._request.connection
+        if connection is not None and (transfer.length is None or transfer.length > NOT_WORTH_A_WAIT):
             # A receiver may keep its window shut for as long as our own patience lasts.
             set_patience(connection.getHandle(), self._broker.policy.idle_timeout + VANISHED)
-        transfer = delivery.transfer
+            self._is_patient = True
         if transfer.length is None and delivery.span.start > transfer.spool.head:
             delivery.reader.attach(self)  # whether there is such a byte will be seen
         else:
@@ -207,8 +208,9 @@ class Download:
         self._framed = stop is not None or request.clientproto == b"HTTP/1.1"
         request.write(b"")
         limit = stop - span.start if span.look and stop is not None else None
-        if request.direct is not None and self._framed:
-            self._direct = DirectDownload(request.direct, delivery.reader, limit, stop is None, self._ended)
+        way = request.way()
+        if way is not None and self._framed:
+            self._direct = DirectDownload(way, delivery.reader, limit, stop is None, self._ended)
             self._direct.start()
         else:
             producer = SpoolProducer(delivery.reader, limit)
@@ -223,6 +225,9 @@ class Download:
         if error is not None:
             self.cut(error)
         else:
+            way = self._request.way()
+            if way is not None:
+                way.flush()
             self._settle(POLLS)
 
     def _settle(self, polls: int) -> None:
@@ -239,7 +244,7 @@ class Download:
     def _count(self) -> None:
         """The receiver has it all."""
         connection = self._request.connection
-        if connection is not None and not connection.disconnected:
+        if self._is_patient and connection is not None and not connection.disconnected:
             set_patience(connection.getHandle(), VANISHED)
         self._request.conclude()
         self._started_delivery.done(True)

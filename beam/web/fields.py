@@ -6,7 +6,6 @@ Syntax only: nothing here knows a transfer or a connection.
 import base64
 import binascii
 import re
-import unicodedata
 from urllib.parse import quote, unquote_to_bytes
 
 from beam.errors import BadRequest, KeyTooLong, MissingKey
@@ -17,7 +16,8 @@ from beam.transfer import Span
 LONGEST_KEY = 512  # bytes
 LONGEST_NAME = 255  # bytes of a file name, the limit of most file systems
 UNKNOWN_LAST = (1 << 53) - 1  # the very large value of RFC 8673
-BIDIRECTIONAL = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # C0, C1, and what turns the text around
+ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")  # a bad one
 RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
 DIGEST_MEMBER = re.compile(r"([a-z*][a-z0-9_\-.*]*)=:([A-Za-z0-9+/]*={0,2}):")  # RFC 8941: a byte sequence
@@ -25,9 +25,9 @@ PARAMETER = re.compile(r"""\s*;\s*([\w!#$%&'*+.^`|~-]+)\s*=\s*(?:"((?:[^"\\]|\\.
 GOOD_KEY = "a good key is, for example, /report-2026.pdf"
 
 
-def is_control(character: str) -> bool:
-    """Whether ``character`` is a C0 or C1 control or overrides the direction of text."""
-    return unicodedata.category(character) == "Cc" or unicodedata.bidirectional(character) in BIDIRECTIONAL
+def has_control(text: str) -> bool:
+    """Whether a character of ``text`` is a C0 or C1 control or overrides the direction of text."""
+    return CONTROL.search(text) is not None
 
 
 def decoded(raw: bytes) -> str:
@@ -35,7 +35,7 @@ def decoded(raw: bytes) -> str:
 
     :raises BadRequest: a bad escape or bad UTF-8.
     """
-    if re.search(rb"%(?![0-9A-Fa-f]{2})", raw):
+    if ESCAPE.search(raw):
         raise BadRequest("The path or the query has a bad percent escape; a percent sign itself is written %25.")
     try:
         return unquote_to_bytes(raw).decode()
@@ -58,7 +58,7 @@ def checked_key(path: str, keys: Keys) -> str:
         raise MissingKey(f"The path has no key; {GOOD_KEY}.")
     if len(key.encode()) > LONGEST_KEY and keys is not Keys.ANY:
         raise KeyTooLong(f"The key is longer than {LONGEST_KEY} bytes; choose a shorter one.")
-    if any(is_control(character) for character in key):
+    if has_control(key):
         raise BadRequest("The key has a control character; leave it out.")
     if keys is Keys.STRICT and any(segment in ("", ".", "..") for segment in key.split("/")):
         raise BadRequest(f"The key has an empty segment, or one that is a dot or two; {GOOD_KEY}.")
@@ -87,7 +87,7 @@ def query_of(raw: bytes, strict: bool = True) -> dict[str, list[str]]:
 def safe_filename(name: str) -> str:
     """``name`` as it may reach a receiver: its last segment, without controls, at most ``LONGEST_NAME`` bytes."""
     name = re.split(r"[/\\]", name)[-1]
-    name = "".join(character for character in name if not is_control(character)).strip()
+    name = CONTROL.sub("", name).strip()
     if name in (".", ".."):
         return ""
     return name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip()

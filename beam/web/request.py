@@ -14,12 +14,15 @@ from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from twisted.web.server import Request
 from zope.interface import implementer
 
 from beam.errors import BadRequest, BeamError, RequestTimeout
+from beam.web.framing import Chunked, Framing, Identity
 from beam.web.head import LIMIT, checked, end_of_head
 from beam.web.transport import DirectConnection, has_left, underlying
+from beam.web.ways import Way, way
 from beam.web.words import PLAIN, WORDS, Words
 
 LINGER_BYTES = 1 << 20  # of a refused body that are read, so that the client reads the answer
@@ -181,11 +184,9 @@ class StreamingRequest(Request):
         if channel is not None:
             channel.go_on()
 
-    def bypassed(self, n: int) -> None:
-        """A direct end has read the ``n`` bytes that were missing: end the body as Twisted would."""
-        decoder: Any = self.channel._transferDecoder
-        decoder.contentLength -= n
-        decoder.dataReceived(b"")
+    def framing(self) -> Framing:
+        """How a direct end has to read the body."""
+        return Chunked(self.channel) if self.length is None else Identity(self.channel)
 
     def resume_reading(self) -> None:
         """Read the connection, so that the peer's end is noticed."""
@@ -196,12 +197,9 @@ class StreamingRequest(Request):
         """Send an interim response (RFC 9110, 15.2)."""
         self.channel.write(head)
 
-    @property
-    def direct(self) -> DirectConnection | None:
-        """The connection, if direct ends may be attached to it."""
-        transport = self.transport
-        # Wrappers such as TLS proxy attributes and interfaces: the class alone is safe.
-        return transport if isinstance(transport, DirectConnection) else None
+    def way(self) -> Way | None:
+        """The way to and from the socket, if direct ends may take it."""
+        return way(self.transport)
 
     @property
     def connection(self) -> DirectConnection | None:
@@ -260,7 +258,10 @@ class StreamingRequest(Request):
 
 @implementer(IHalfCloseableProtocol)
 class Channel(HTTPChannel):
-    """One HTTP/1 connection: checks each head whole, and dispatches the request then."""
+    """One HTTP/1 connection: checks each head whole, and dispatches the request then.
+
+    :ivar discarding: whether nothing that comes is taken for a request or its body any more.
+    """
 
     MAX_LENGTH = totalHeadersSize = 1 << 20  # ``beam.web.head`` has the limits
     maxHeaders = 1 << 20
@@ -273,7 +274,7 @@ class Channel(HTTPChannel):
         self._head_started = False
         self._parsing = False
         self._closing: IDelayedCall | None = None
-        self._discarding = False
+        self.discarding = False
         self._held = False
 
     def connectionMade(self) -> None:
@@ -282,7 +283,7 @@ class Channel(HTTPChannel):
         self.setTimeout(self.site.header_timeout)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._discarding:
+        if self.discarding:
             return
         if not self.line_mode and not self._parsing and not self._incoming and not self._held:
             self._parsing = True
@@ -294,7 +295,7 @@ class Channel(HTTPChannel):
             return
         self._parsing = True
         try:
-            while self._incoming and not self._discarding and not self._held:
+            while self._incoming and not self.discarding and not self._held:
                 if self.line_mode:
                     if not self._take_head():
                         break
@@ -362,6 +363,11 @@ class Channel(HTTPChannel):
         request.responseHeaders.setRawHeaders(b"connection", [b"close"])
         return False
 
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        # As Twisted's, but in one piece.
+        lines = [b"%b: %b\r\n" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
+        self.write(b"%b %b %b\r\n%b\r\n" % (version, code, reason, b"".join(lines)))
+
     def refuse(self, error: BeamError, asked: bytes = b"") -> None:
         """Answer what is no request, and close.  ``asked`` is its head, as far as there is one."""
         kind, text = error_text(
@@ -376,7 +382,7 @@ class Channel(HTTPChannel):
 
     def _discard(self) -> None:
         """Read on, but take nothing of it for a request."""
-        self._discarding = True
+        self.discarding = True
         self._incoming = b""
         self.setTimeout(None)
 

@@ -3,11 +3,13 @@
 The way of a request: ``Root`` finds the scope that its path belongs to, and asks that scope's policy from there on.
 """
 
+from collections.abc import Mapping
 from urllib.parse import quote
 
-from attrs import frozen
+from attrs import field, frozen
 
 from beam.broker import Broker
+from beam.options import SendOptions, send_options
 from beam.policy import Policy
 from beam.web.request import StreamingRequest
 
@@ -17,10 +19,22 @@ class Scope:
     """Where a request belongs.
 
     :param prefix: what stands in front of its keys: nothing, or a slash and segments.
+    :ivar stores: for each store by name whether it keeps; the first is the default.
+    :ivar options: those of a send that names none.
     """
 
     prefix: str
     broker: Broker
+    stores: Mapping[str, bool] = field(init=False)
+    options: SendOptions = field(init=False)
+
+    @stores.default
+    def _stores(self) -> dict[str, bool]:
+        return {name: store.keeps for name, store in self.broker.stores.items()}
+
+    @options.default
+    def _options(self) -> SendOptions:
+        return send_options({}, self.policy, self.stores)
 
     @property
     def policy(self) -> Policy:

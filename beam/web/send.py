@@ -29,7 +29,7 @@ def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, lis
     content_range = field(request, "content-range")
     if content_range is not None and not (policy.parts and is_whole(content_range)):
         raise PartRefused("A part of a file cannot be sent; send it whole, without Content-Range.")
-    options = send_options(query, policy, {name: store.keeps for name, store in broker.stores.items()})
+    options = scope.options if not query else send_options(query, policy, scope.stores)
     announced = announced_digests(
         [
             value

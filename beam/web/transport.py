@@ -53,6 +53,8 @@ class DirectConnection(tcp.Connection):
     writing: WritingEnd | None = None
     after_read: Callable[[], None] | None = None
     in_read = False
+    _to_write = False
+    _host: Any = None
     settled_at_end = False
 
     def doRead(self) -> Any:
@@ -63,7 +65,22 @@ class DirectConnection(tcp.Connection):
         self.in_read = False
         if self.after_read is not None:
             self.after_read()
+        if self._to_write and not self.disconnected:
+            self.write_now()
+        self._to_write = False
         return result
+
+    def startWriting(self) -> None:
+        # What is written while a read runs goes out behind it, without another turn of the reactor.
+        if self.in_read:
+            self._to_write = True
+        else:
+            super().startWriting()
+
+    def write_now(self) -> None:
+        """Write what waits; the reactor goes on with what cannot be written, and with what has to follow."""
+        if self.doWrite() is not None or self.has_pending():
+            self.startWriting()
 
     def doWrite(self) -> Any:
         if self.writing is None:
@@ -73,6 +90,11 @@ class DirectConnection(tcp.Connection):
             if result is not None or self.has_pending():
                 return result
         return self.writing.do_write() if self.writing is not None else None
+
+    def getHost(self) -> Any:
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     def has_pending(self) -> bool:
         """Whether Twisted still has bytes of its own to write, which nothing may overtake."""

@@ -25,7 +25,7 @@ from beam.policy import Naming
 from beam.transfer import Forward, Offer, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import attachment, filename_in, is_control, safe_filename
+from beam.web.fields import attachment, filename_in, has_control, safe_filename
 from beam.web.form import FilePart, FormDecoder, FormField
 from beam.web.reply import REPLIES
 from beam.web.request import StreamingRequest
@@ -45,7 +45,7 @@ def field(request: StreamingRequest, name: str) -> str | None:
 
 def is_clean(value: str | None) -> TypeGuard[str]:
     """Whether ``value`` can be a field of the receivers' responses."""
-    return bool(value) and not any(is_control(character) for character in value or "")
+    return value is not None and value != "" and not has_control(value)
 
 
 @implementer(ISender, IPushProducer)
@@ -122,8 +122,9 @@ class Upload:
                 return
         disposition = field(request, "content-disposition") or ""
         self.offer(filename_in(disposition), field(request, "content-type"), disposition)
-        if request.direct is not None and request.length and self._transfer.outcome is None:
-            self._direct = DirectUpload(request.direct, self._body, self._broker.clock, self._bypassed, self._fail)
+        way = request.way()
+        if way is not None and not request.body_is_whole and self._transfer.outcome is None:
+            self._direct = DirectUpload(way, request.framing(), self._body, self._broker.clock, self._fail)
             self._flow = self._direct
 
     def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
@@ -181,11 +182,6 @@ class Upload:
 
     def broken(self, error: BeamError) -> None:
         self._fail(error)
-
-    def _bypassed(self) -> None:
-        """The direct end has read the last byte."""
-        assert self._direct is not None
-        self._request.bypassed(self._direct.count)
 
     def check_end(self) -> None:
         """The body has ended; is it right?
