@@ -22,7 +22,7 @@ bench: $(VENV)/.developing
 
 # Beside the relays of bench/peers.toml that are on the path.
 bench-peers: $(VENV)/.developing
-	$(BIN)/python -m bench.peers $(BENCH_ARGS)
+	$(BIN)/python -m bench.field $(BENCH_ARGS)
 
 # Needs piping-server-check on the path.
 piping-check: $(VENV)/.developing

@@ -52,6 +52,10 @@ class Body:
             self._view = view
         return view
 
+    def overwritten(self, n: int) -> None:
+        """The first ``n`` bytes of the last ``room`` were written, of which fewer come in."""
+        self.spool.overwritten(n)
+
     def commit(self, n: int) -> None:
         """The first ``n`` bytes of the last ``room`` came in.
 

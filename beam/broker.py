@@ -98,16 +98,13 @@ class Broker:
 
     def _rearm(self) -> None:
         due, timer = self.deadlines.next(), self._timer
-        if timer is None or not timer.active():
-            if due < inf:
-                self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
-        elif due == inf:
-            timer.cancel()
-        elif due < self._armed:
-            timer.reset(max(0, due - self.clock.seconds()))
-        else:
-            return  # one that comes too early looks again
+        if timer is not None and timer.active():
+            if self._armed <= due < inf:
+                return  # it comes too early, and looks again
+            timer.cancel()  # to reset it, Twisted would look for it among all there are
         self._armed = due
+        if due < inf:
+            self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
 
     def _sweep(self) -> None:
         try:

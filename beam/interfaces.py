@@ -78,6 +78,12 @@ class ISpool(Interface):
         Valid until the next call into the spool.
         """
 
+    def overwritten(n: int) -> None:
+        """The first ``n`` bytes of the last ``room`` have been written, of which fewer will be committed.
+
+        What they took the place of is gone.
+        """
+
     def commit(n: int) -> None:
         """The first ``n`` bytes of the last ``room`` are bytes of the body now."""
 

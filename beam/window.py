@@ -2,7 +2,8 @@
 
 Three rules, all in bytes from the start of the body:
 
-- a ring of ``capacity`` bytes holds what lies between ``base = max(0, head - capacity)`` and ``head``;
+- a ring of ``capacity`` bytes holds what lies between ``base = max(0, head - capacity)`` and ``head``, but for what was
+  overwritten by bytes that did not come in, such as the lines between chunks;
 - the sender waits when ``head`` is ``lead`` ahead of the slowest cursor, so that ``capacity - lead`` bytes of history
   stay behind that cursor for a receiver that has to come back;
 - before the first cursor the sender waits when the ring is full; when the last cursor has left, its place goes on
@@ -32,13 +33,14 @@ class Window:
     capacity: int
     lead: int
     head: int = 0
+    _reach: int = field(init=False, default=0)  # behind the last byte that was written, come in or not
     _cursors: set[Cursor] = field(init=False, factory=set)
     _slowest: int | None = field(init=False, default=None)
 
     @property
     def base(self) -> int:
         """Offset of the oldest byte in the ring."""
-        return max(0, self.head - self.capacity)
+        return max(0, max(self.head, self._reach) - self.capacity)
 
     @property
     def slowest(self) -> int | None:
@@ -51,6 +53,11 @@ class Window:
         if self._slowest is None:
             return self.capacity - self.head
         return max(0, min(self.lead, self.capacity) - (self.head - self._slowest))
+
+    def overwrite(self, n: int) -> None:
+        """``n`` bytes have been written behind ``head``, of which fewer come in."""
+        assert 0 <= n <= self.room, f"{n} bytes do not fit into {self.room}"
+        self._reach = max(self._reach, self.head + n)
 
     def commit(self, n: int) -> None:
         """``n`` bytes came in."""

@@ -24,6 +24,12 @@ BUFFER_BYTES = 1 << 20
 PIECE_BYTES = 1 << 18
 CHUNK_BYTES = 1 << 16  # what curl reads from a pipe and sends as one chunk
 PACE_STEP_BYTES = 1 << 16
+BOUNDARY = "----------------------------bench"
+FORM = (
+    f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n'
+    "Content-Type: application/octet-stream\r\n\r\n"
+).encode()
+FORM_END = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 class LoadError(Exception):
@@ -37,6 +43,7 @@ class Load:
     :param unframed: whether the receivers speak HTTP/1.0, so that only the connection's end tells the body's.
     :param forwarded: whether the one receiver is a server that the body is forwarded to.
     :param fetched: whether the server has the body already, so that nothing is sent.
+    :param form: whether the body is the file of a form.
     """
 
     size: int
@@ -48,6 +55,7 @@ class Load:
     unframed: bool = False
     forwarded: bool = False
     fetched: bool = False
+    form: bool = False
 
     @property
     def delivered(self) -> int:
@@ -143,14 +151,19 @@ def _connect(load: Load, port: int) -> socket.socket:
 
 def _send(report: Connection, load: Load, port: int, target: str, source: int) -> None:
     connection = _connect(load, port)
-    framing = "Transfer-Encoding: chunked" if load.chunked else f"Content-Length: {load.size}"
-    connection.sendall(f"PUT {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{framing}\r\n\r\n".encode())
+    before, behind = (FORM, FORM_END) if load.form else (b"", b"")
+    length = len(before) + load.size + len(behind)
+    framing = "Transfer-Encoding: chunked" if load.chunked else f"Content-Length: {length}"
+    kind = f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n" if load.form else ""
+    head = f"{'POST' if load.form else 'PUT'} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{kind}{framing}\r\n\r\n"
+    connection.sendall(head.encode() + before)
     try:
         if load.tls or load.chunked:
             for piece in _pieces(load, source):
                 connection.sendall(piece)
         else:
             _send_file(connection, load.size, source)
+            connection.sendall(behind)
     except (BrokenPipeError, ConnectionResetError):
         pass  # refused on the way: the reply, if there is one, says why
     reply = b""
@@ -295,9 +308,7 @@ class _Receiver:
     _head: bytes | None = b""
     _chunks: _Chunks = field(factory=_Chunks)
 
-    @property
-    def _in_chunks(self) -> bool:
-        return self.load.chunked and not self.load.unframed
+    _in_chunks: bool = False
 
     def take(self, buffer: bytearray, allowed: int) -> bool:
         """Read what is there, at most ``allowed`` bytes; True when the body has ended as it must."""
@@ -338,8 +349,10 @@ class _Receiver:
     def _body_starts(self, received: bytes, buffer: bytearray) -> int:
         """Check the head, and leave in ``buffer`` what came behind it."""
         head, _, body = received.partition(b"\r\n\r\n")
-        framing = b"transfer-encoding: chunked" if self._in_chunks else b"content-length: %d" % self.load.size
-        framed = self.load.unframed or framing in head.lower().split(b"\r\n")
+        lines = head.lower().split(b"\r\n")
+        self._in_chunks = b"transfer-encoding: chunked" in lines
+        has_length = b"content-length: %d" % self.load.size in lines
+        framed = self.load.unframed or self._in_chunks or has_length
         if _status(head) != 200 or not framed:
             raise LoadError(f"the answer was {head!r}")
         buffer[: len(body)] = body

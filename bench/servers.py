@@ -66,8 +66,15 @@ class Server:
 
     def peak_bytes(self) -> int:
         """The most memory that was resident at once, since the server started."""
+        return self._memory("VmHWM:")
+
+    def resident_bytes(self) -> int:
+        """The memory that is resident now."""
+        return self._memory("VmRSS:")
+
+    def _memory(self, name: str) -> int:
         texts = (Path(f"/proc/{pid}/status").read_text() for pid, _ in self._processes())
-        return sum(int(text.partition("VmHWM:")[2].split()[0]) * 1024 for text in texts)
+        return sum(int(text.partition(name)[2].split()[0]) * 1024 for text in texts)
 
     def _processes(self) -> Iterator[tuple[str, list[str]]]:
         """Number and statistics of each process in the session that the server leads."""

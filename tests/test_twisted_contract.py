@@ -1,30 +1,45 @@
 """What beam takes from Twisted without a promise: each private name, and each habit that no document mentions.
 
-``beam.web.request`` and ``beam.web.transport`` build on these.  They are tried here on Twisted's own classes, so that
-a new Twisted that changes one fails here, with its name, and not somewhere in a transfer.
+``beam.web.request``, ``transport``, ``framing`` and ``ways`` build on these, and ``ways`` on pyOpenSSL's too.  They are
+tried here on the classes that have them, so that a new version that changes one fails here, with its name, and not
+somewhere in a transfer.
 """
 
 import ast
 import inspect
 import socket
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import OpenSSL
 import pytest
 import pytest_twisted  # type: ignore[import-untyped,unused-ignore]
+from contract.server import Certificate
+from OpenSSL import SSL
+from OpenSSL._util import ffi, lib
 from twisted.internet import tcp, unix
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.ssl import PrivateCertificate
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.basic import LineReceiver
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.protocols.tls import (
+    BufferingTLSTransport,
+    TLSMemoryBIOFactory,
+    TLSMemoryBIOProtocol,
+    _AggregateSmallWrites,
+    _NullAggregator,
+)
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
+from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, _IdentityTransferDecoder
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
@@ -41,8 +56,15 @@ PINNED = {
     "_respondToBadRequestAndDisconnect": "Twisted's refusal of a malformed chunk, replaced by ours",
     "_disconnected": "whether the connection broke before the response had ended",
     "_tempDataBuffer": "what was written and has not been joined to dataBuffer yet: nothing may overtake it",
+    "_aggregator": "small writes to TLS that wait for the reactor's next turn: nothing may overtake them",
+    "_buffer": "whether there are any",
+    "_appSendBuffer": "what TLS could not encrypt yet: nothing may overtake it",
+    "_flushReceiveBIO": "lets Twisted have what was decrypted in its place, such as an end",
+    "_flushSendBIO": "lets Twisted write what OpenSSL answers, such as an alert",
+    "_util": "pyOpenSSL's own way to OpenSSL: SSL_read and SSL_write, and memory to give to them",
+    "_ssl": "OpenSSL's object of a connection, for these two",
 }
-OWNERS = {
+OWNERS: dict[Any, set[str]] = {
     HTTPChannel: {
         "_command",
         "_path",
@@ -53,8 +75,13 @@ OWNERS = {
     },
     Request: {"_disconnected"},
     FileDescriptor: {"_tempDataBuffer"},
+    BufferingTLSTransport: {"_aggregator"},
+    _AggregateSmallWrites: {"_buffer"},
+    TLSMemoryBIOProtocol: {"_appSendBuffer", "_flushReceiveBIO", "_flushSendBIO"},
+    OpenSSL: {"_util"},
+    SSL.Connection: {"_ssl"},
 }
-FILES = ("web/request.py", "web/transport.py")
+FILES = ("web/request.py", "web/transport.py", "web/framing.py", "web/ways.py")
 HEAD = b"%s /k?q HTTP/1.1\r\nHost: h\r\n%s\r\n\r\n"
 
 
@@ -161,6 +188,8 @@ def used_in(path: Path) -> set[str]:
                 own.add(name)
             case ast.Attribute(attr=name):
                 used.add(name)
+            case ast.ImportFrom(module=str(module), names=names):
+                used.update(module.split("."), (each.name for each in names))
             case (
                 ast.FunctionDef(name=name)
                 | ast.AnnAssign(target=ast.Name(id=name))
@@ -173,15 +202,15 @@ def used_in(path: Path) -> set[str]:
 
 
 def test_every_private_name_is_pinned_here() -> None:
-    """The two files use these and no others; nothing is pinned that nobody uses."""
+    """These files use these and no others; nothing is pinned that nobody uses."""
     folder = Path(inspect.getfile(beam)).parent
     assert set.union(*(used_in(folder / file) for file in FILES)) == PINNED.keys()
     assert set.union(*OWNERS.values()) == PINNED.keys()
 
 
 @pytest.mark.parametrize("owner", OWNERS, ids=lambda owner: owner.__name__)
-def test_twisted_has_them(owner: type) -> None:
-    """They are still there, in the class that has them."""
+def test_they_are_there(owner: Any) -> None:
+    """Still, in the class or the package that has them."""
     source = inspect.getsource(owner)
     for name in OWNERS[owner]:
         assert hasattr(owner, name) or f"self.{name}" in source, name
@@ -199,9 +228,9 @@ def private_names(kind: type) -> set[str]:
 
 def test_none_of_our_private_names_is_one_of_twisteds() -> None:
     """A name of ours that a base class uses too would break it without a word; but for what is replaced on purpose."""
-    from beam.web import request, site, transport
+    from beam.web import framing, request, site, transport, ways
 
-    for module in (request, site, transport):
+    for module in (framing, request, site, transport, ways):
         for kind in vars(module).values():
             if not inspect.isclass(kind) or kind.__module__ != module.__name__:
                 continue
@@ -342,6 +371,85 @@ def test_chunks_come_decoded() -> None:
     assert [call for call in connection.calls if call[0] == "chunk"] == [("chunk", b"abc"), ("chunk", b"d")]
     connection.receive(b"e\r\n0\r\n\r\n")
     assert connection.calls[-2:] == [("chunk", b"e"), ("received", b"PUT", b"/k?q", b"HTTP/1.1")]
+
+
+class Decoded:
+    """A chunk decoder, and what it has told."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+        self.behind: list[bytes] = []
+        self.decoder: Any = _ChunkedTransferDecoder(self.chunks.append, self.behind.append)
+
+    def feed(self, *pieces: bytes) -> None:
+        """``pieces`` come, each alone."""
+        for piece in pieces:
+            self.decoder.dataReceived(piece)
+
+
+@pytest.mark.parametrize(
+    ("wire", "state"),
+    [
+        (b"", "CHUNK_LENGTH"),
+        (b"5", "CHUNK_LENGTH"),
+        (b"5;x\r", "CHUNK_LENGTH"),
+        (b"5;x\r\n", "BODY"),
+        (b"5\r\nab", "BODY"),
+        (b"5\r\nabcde", "CRLF"),
+        (b"5\r\nabcde\r", "CRLF"),
+        (b"5\r\nabcde\r\n", "CHUNK_LENGTH"),
+        (b"0\r\n", "TRAILER"),
+        (b"0\r\nA: b\r\n\r", "TRAILER"),
+        (b"0\r\nA: b\r\n\r\n", "FINISHED"),
+    ],
+)
+def test_chunks_have_states(wire: bytes, state: str) -> None:
+    """``state`` and ``length`` say where in a chunk a decoder is, whether bytes came at once or one by one."""
+    for pieces in ([wire], [bytes([each]) for each in wire]):
+        decoded = Decoded()
+        decoded.feed(*pieces)
+        assert decoded.decoder.state == state
+        if state == "BODY":
+            assert decoded.decoder.length == 5 - len(b"".join(decoded.chunks))
+
+
+@pytest.mark.parametrize("taken", range(6))
+def test_chunks_can_be_read_beside_the_decoder(taken: int) -> None:
+    """It believes ``length``, and goes on behind a chunk of which nothing is left when ``state`` says so."""
+    decoded = Decoded()
+    decoded.feed(b"5\r\n")
+    decoded.decoder.length -= taken
+    if taken == 5:
+        decoded.decoder.state = "CRLF"
+    decoded.feed(b"abcde"[taken:] + b"\r\n2\r\nfg\r\n0\r\n\r\nnext")
+    assert b"".join(decoded.chunks) == b"abcde"[taken:] + b"fg"
+    assert decoded.behind == [b"next"]
+
+
+def test_lines_can_be_fed_alone() -> None:
+    """A line between chunks is all that a decoder wants then: it keeps nothing, and calls nobody before the end."""
+    decoded = Decoded()
+    decoded.feed(b"2;x\r\n")
+    decoded.decoder.state = "CRLF"
+    decoded.feed(b"\r\n3\r\n")
+    assert (decoded.decoder.state, decoded.decoder.length) == ("BODY", 3)
+    decoded.decoder.state = "CRLF"
+    decoded.feed(b"\r", b"\n0", b"\r\n")
+    assert (decoded.decoder.state, decoded.behind) == ("TRAILER", [])
+    decoded.feed(b"A: b\r\n\r\nnext")
+    assert (decoded.chunks, decoded.behind) == ([], [b"next"])
+
+
+def test_a_known_length_ends_once() -> None:
+    """``finishCallback`` is there until the body has ended; nothing ends it before its ``contentLength`` is 0."""
+    ended: list[bytes] = []
+    decoder: Any = _IdentityTransferDecoder(3, lambda data: None, ended.append)
+    decoder.contentLength -= 2
+    decoder.dataReceived(b"")
+    assert ended == [] and decoder.finishCallback is not None
+    decoder.contentLength -= 1
+    decoder.dataReceived(b"")
+    assert ended == [b""] and decoder.finishCallback is None
 
 
 @pytest.mark.parametrize("chunk", [b"xyz\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"3 \r\nabc\r\n"])
@@ -492,6 +600,23 @@ def test_pending_bytes_are_in_two_buffers() -> None:
         assert descriptor.written != b"headmore"
         assert descriptor.doWrite() is None
     assert descriptor.written == b"headmore"
+
+
+def test_who_writes_starts_writing() -> None:
+    """``write`` calls ``startWriting``, once for each buffer that was empty."""
+    started: list[str] = []
+
+    class Starting(Halting):
+        def startWriting(self) -> None:
+            started.append("started")
+
+    descriptor = Starting()
+    descriptor.write(b"head")
+    assert started
+    while started:
+        started.clear()
+        descriptor.doWrite()
+    assert descriptor.written == b"head"
 
 
 def test_an_empty_buffer_resumes_the_producer_that_was_paused() -> None:
@@ -656,3 +781,216 @@ def test_a_half_close_is_told_to_who_can_hear_it() -> None:
         ours.close()
         theirs.close()
     assert told == ["read", "lost"]
+
+
+# TLS.
+
+
+class TLS:
+    """Twisted's TLS in memory, and a client of Python's own."""
+
+    def __init__(self, certificate: Certificate, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> None:
+        self.clock = Clock()
+        self.came: list[bytes] = []
+        self.below: Any = StringTransport()
+        forProtocol: Any = Factory.forProtocol
+        pem = certificate.key.read_text() + certificate.certificate.read_text()
+        options = PrivateCertificate.loadPEM(pem).options()
+        factory = TLSMemoryBIOFactory(options, False, forProtocol(self._application), self.clock)
+        self.transport: Any = factory.buildProtocol(None)
+        self.transport.makeConnection(self.below)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.minimum_version = context.maximum_version = version
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.client = context.wrap_bio(self._incoming, self._outgoing)
+
+    def _application(self) -> Protocol:
+        application: Any = Protocol()
+        application.dataReceived = self.came.append
+        return application  # type: ignore[no-any-return]
+
+    def shake_hands(self) -> None:
+        """Until both are ready."""
+        for _ in range(4):
+            with suppress(ssl.SSLWantReadError):
+                self.client.do_handshake()
+            if data := self._outgoing.read():
+                self.transport.dataReceived(data)
+            self._incoming.write(self.below.value())
+            self.below.clear()
+        assert self.client.version()
+
+    def seal(self, data: bytes) -> bytes:
+        """The ciphertext of ``data``."""
+        self.client.write(data)
+        return self._outgoing.read()
+
+    def seal_end(self) -> bytes:
+        """The ciphertext of a ``close_notify``."""
+        with suppress(ssl.SSLWantReadError):
+            self.client.unwrap()
+        return self._outgoing.read()
+
+    def heard(self, ciphertext: bytes) -> bytes:
+        """What the client makes of ``ciphertext``."""
+        self._incoming.write(ciphertext)
+        heard = b""
+        with suppress(ssl.SSLWantReadError):
+            while data := self.client.read(1 << 20):
+                heard += data
+        return heard
+
+    def read(self, view: memoryview) -> int:
+        """What ``SSL_read`` says."""
+        return int(lib.SSL_read(self.transport.getHandle()._ssl, ffi.from_buffer(view), len(view)))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """The server's."""
+    return Certificate.create(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(params=[ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["TLS 1.2", "TLS 1.3"])
+def tls(request: pytest.FixtureRequest, certificate: Certificate) -> TLS:
+    """A connection that is ready."""
+    made = TLS(certificate, request.param)
+    made.shake_hands()
+    return made
+
+
+# Twisted gives pyOpenSSL what pyOpenSSL would rather not have any more.
+twisted_warns = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+
+@twisted_warns
+def test_tls_lies_on_its_transport(tls: TLS) -> None:
+    """The class, what is below it, and pyOpenSSL's connection, which has no socket."""
+    assert type(tls.transport) is BufferingTLSTransport
+    assert tls.transport.transport is tls.below
+    assert type(tls.transport.getHandle()) is SSL.Connection
+
+
+@twisted_warns
+def test_small_writes_wait_for_the_next_turn(tls: TLS) -> None:
+    """``_aggregator`` has them in ``_buffer`` until then, or until ``flush``; nothing is below before."""
+    aggregator = tls.transport._aggregator
+    for release in (aggregator.flush, lambda: tls.clock.advance(0)):
+        assert not aggregator._buffer
+        tls.transport.write(b"two ")
+        tls.transport.writeSequence([b"wri", b"tes"])
+        assert aggregator._buffer and not tls.below.value()
+        release()
+        assert not aggregator._buffer
+        assert tls.heard(tls.below.value()) == b"two writes"
+        tls.below.clear()
+    aggregator.flush()
+    assert not tls.below.value()
+
+
+@twisted_warns
+def test_a_flush_behind_the_end_does_nothing(tls: TLS) -> None:
+    """Another ``_aggregator`` is there then."""
+    tls.transport.connectionLost(Failure(ConnectionDone()))
+    assert type(tls.transport._aggregator) is _NullAggregator
+    tls.transport._aggregator.flush()
+
+
+@twisted_warns
+def test_writes_before_the_handshake_wait(certificate: Certificate) -> None:
+    """In ``_appSendBuffer``, which is empty behind it."""
+    early = TLS(certificate)
+    early.transport.write(b"early")
+    early.transport._aggregator.flush()
+    assert early.transport._appSendBuffer == [b"early"]
+    early.shake_hands()
+    assert not early.transport._appSendBuffer
+    assert early.heard(b"") == b"early"
+
+
+@twisted_warns
+def test_what_was_left_in_openssl_can_be_delivered(tls: TLS) -> None:
+    """``_flushReceiveBIO`` gives to the protocol what ``SSL_read`` has not taken."""
+    view = memoryview(bytearray(100))
+    tls.transport.getHandle().bio_write(tls.seal(b"a" * 150) + tls.seal(b"b" * 50))
+    assert tls.read(view) == 100
+    assert (bytes(view), tls.came) == (b"a" * 100, [])
+    tls.transport._flushReceiveBIO()
+    assert b"".join(tls.came) == b"a" * 50 + b"b" * 50
+    tls.transport._flushReceiveBIO()
+    assert b"".join(tls.came) == b"a" * 50 + b"b" * 50
+    assert not tls.below.disconnecting
+
+
+@twisted_warns
+@pytest.mark.parametrize("spoilt", [False, True], ids=["ended", "spoilt"])
+def test_an_end_is_met_again(tls: TLS, spoilt: bool) -> None:
+    """By ``_flushReceiveBIO``, which does what is to be done then, when ``SSL_read`` and ``recv_into`` have met it."""
+    handle, view = tls.transport.getHandle(), memoryview(bytearray(100))
+    good, end = tls.seal(b"good"), tls.seal(b"bad") if spoilt else tls.seal_end()
+    handle.bio_write(good + (end[:-1] + bytes([end[-1] ^ 1]) if spoilt else end))
+    assert tls.read(view) == 4
+    assert tls.read(view) <= 0
+    with pytest.raises(SSL.Error if spoilt else SSL.ZeroReturnError):
+        handle.recv_into(view[:1])
+    assert not tls.below.disconnecting and not tls.below.value()
+    tls.transport._flushReceiveBIO()
+    assert tls.below.disconnecting
+    assert tls.below.value(), "the peer is told"
+    assert tls.came == []
+
+
+@twisted_warns
+def test_what_openssl_answers_can_be_written(tls: TLS) -> None:
+    """``_flushSendBIO`` writes what is there, and nothing if there is nothing."""
+    tls.transport._flushSendBIO()
+    assert not tls.below.value()
+    assert tls.transport.getHandle().send(b"x") == 1
+    assert not tls.below.value()
+    tls.transport._flushSendBIO()
+    assert tls.heard(tls.below.value()) == b"x"
+
+
+@twisted_warns
+def test_a_read_fills_memory_of_ours(tls: TLS) -> None:
+    """``SSL_read`` takes any memory, at any place in it, and gives one record at most; ``recv_into`` says why not."""
+    handle, data = tls.transport.getHandle(), bytes(range(250)) * 160
+    view = memoryview(bytearray(len(data) + 1))
+    handle.bio_write(tls.seal(data[:1000]) + tls.seal(data[1000:]))
+    to, sizes, filled = ffi.from_buffer(view), [], 1
+    while (n := lib.SSL_read(handle._ssl, to + filled, len(view) - filled)) > 0:
+        sizes.append(n)
+        filled += n
+    assert bytes(view[1:]) == data
+    assert sizes == [1000, 16384, 16384, len(data) - 1000 - 2 * 16384]
+    handle.bio_write(tls.seal(b"x")[:-1])
+    assert tls.read(view) < 0
+    with pytest.raises(SSL.WantReadError):
+        handle.recv_into(view[:1])
+
+
+@twisted_warns
+def test_a_write_takes_one_record(tls: TLS) -> None:
+    """``SSL_write`` takes any memory too, one record of it; ``bio_read`` has all that it made."""
+    handle, data = tls.transport.getHandle(), bytes(range(250)) * 160
+    begin, sizes, done = ffi.from_buffer(memoryview(data)), [], 0
+    while done < len(data):
+        sizes.append(lib.SSL_write(handle._ssl, begin + done, len(data) - done))
+        done += sizes[-1]
+    assert sizes == [16384, 16384, len(data) - 2 * 16384]
+    ciphertext = handle.bio_read(2 * len(data) + 16384)
+    assert tls.heard(ciphertext) == data
+    with pytest.raises(SSL.WantReadError):
+        handle.bio_read(1)
+
+
+@twisted_warns
+def test_no_write_is_possible_behind_the_end(tls: TLS) -> None:
+    """``SSL_write`` fails, and ``send`` says so."""
+    handle = tls.transport.getHandle()
+    tls.transport.loseConnection()
+    assert lib.SSL_write(handle._ssl, ffi.from_buffer(b"x"), 1) <= 0
+    with pytest.raises(SSL.Error):
+        handle.send(b"x")

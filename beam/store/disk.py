@@ -24,7 +24,8 @@ from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
 from beam.interfaces import IHouse, IStore, IStoreMaker
 from beam.quota import Quota
 from beam.store import arguments
-from beam.store.file import Blob, DiskSpool, Offload, failure_of
+from beam.store.blob import Blob, Offload, failure_of
+from beam.store.file import DiskSpool
 from beam.store.memory import RingSpool, ring_sizes
 from beam.values import size
 
@@ -119,7 +120,7 @@ class DiskStore:
             raise failure_of(Failure(error)) from None
         blob = Blob(path, fd, self._quota)
         blob.charge(length or 0)
-        return DiskSpool(ring, blob, self._own / "kept" / name, self._offload, failed)
+        return DiskSpool(ring, blob, self._house.memory, self._own / "kept" / name, self._offload, failed)
 
     def usage(self) -> int:
         return self._quota.used

@@ -72,6 +72,9 @@ class RingSpool(Spool):
         start = window.head % capacity
         return self._bytes[start : start + min(free, capacity - start, STEP)]
 
+    def overwritten(self, n: int) -> None:
+        self.window.overwrite(n)
+
     def _grow(self) -> None:
         """Add a step to the ring, if it has not wrapped yet and this transfer may have more of the memory."""
         window = self.window

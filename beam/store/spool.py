@@ -69,6 +69,9 @@ class Spool:
         """See ``ISpool.room``."""
         raise NotImplementedError
 
+    def overwritten(self, n: int) -> None:
+        """See ``ISpool.overwritten``; here nothing was in that place."""
+
     def take(self, n: int) -> None:
         """``n`` bytes of the last ``room`` are in: move ``head``."""
         raise NotImplementedError

@@ -73,9 +73,11 @@ class DirectUpload:
         if n == 0:
             return CONNECTION_DONE
         self._run += n
-        n = self._framing.decode(view, n)
+        came, n = n, self._framing.decode(view, n)
         try:
-            if n and self._connection.reading is self:
+            if self._connection.reading is self:
+                if n < came:
+                    self._body.overwritten(came)
                 self._body.commit(n)
         except BeamError as error:
             self._failed(error)

@@ -305,6 +305,13 @@ class Channel(HTTPChannel):
         finally:
             self._parsing = False
 
+    def setTimeout(self, period: float | None) -> float | None:
+        old = self.timeOut
+        if period is not None and old is not None and period < old:
+            super().setTimeout(None)  # to call it sooner, Twisted would look for it among all calls there are
+        super().setTimeout(period)
+        return old
+
     def hold(self) -> None:
         """Parse nothing more until ``go_on``."""
         self._held = True

@@ -79,7 +79,7 @@ class DirectConnection(tcp.Connection):
 
     def write_now(self) -> None:
         """Write what waits; the reactor goes on with what cannot be written, and with what has to follow."""
-        if self.doWrite() is not None or self.has_pending():
+        if self.disconnecting or self.doWrite() is not None or self.has_pending():
             self.startWriting()
 
     def doWrite(self) -> Any:

@@ -53,26 +53,39 @@ def disk_server(certificate: Certificate) -> Iterator[Server]:
     server.stop()
 
 
+MODULES_OF_ALL_ENDS = ("transfers", "ranges", "faults")  # elsewhere it makes no difference who moves the bytes
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every kind of client for those that want one: TCP and TLS, for direct ends, and one for producer ends."""
+    stores = {"relay": ("memory", "disk"), "holding": ("memory",), "keeping": ("disk",)}
+    ends = ["tcp", "tls"]
+    if metafunc.module.__name__.endswith(MODULES_OF_ALL_ENDS):
+        ends.append("haproxy")
+    for name in stores.keys() & set(metafunc.fixturenames):
+        metafunc.parametrize(name, [f"{store}-{each}" for store in stores[name] for each in ends], indirect=True)
+
+
 def _relay(request: pytest.FixtureRequest) -> Relay:
     store, ends = str(request.param).split("-")
     return Relay(request.getfixturevalue(f"{store}_server"), store, ends)
 
 
-@pytest.fixture(params=["memory-tcp", "memory-tls", "disk-tcp", "disk-tls"])
+@pytest.fixture
 def relay(request: pytest.FixtureRequest) -> Relay:
-    """Both stores, over direct and over producer ends."""
+    """Both stores."""
     return _relay(request)
 
 
-@pytest.fixture(params=["memory-tcp", "memory-tls"])
+@pytest.fixture
 def holding(request: pytest.FixtureRequest) -> Relay:
-    """The store that holds, over direct and over producer ends."""
+    """The store that holds."""
     return _relay(request)
 
 
-@pytest.fixture(params=["disk-tcp", "disk-tls"])
+@pytest.fixture
 def keeping(request: pytest.FixtureRequest) -> Relay:
-    """The store that keeps, over direct and over producer ends."""
+    """The store that keeps."""
     return _relay(request)
 
 

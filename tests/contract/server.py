@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from harness import GAUGES, free_port, until
 
+PROXIED = b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n"  # what a proxy in front says first
+
 running: list["Server"] = []
 
 
@@ -61,7 +63,7 @@ class Certificate:
 
 
 class Server:
-    """A running ``twist beam`` that listens on TCP, TLS and a UNIX socket, and for metrics.
+    """A running ``twist beam`` that listens on TCP, TLS, a UNIX socket and behind a proxy, and for metrics.
 
     :param flags: of the command line, besides the listeners; ``{folder}`` stands for a folder of its own.
     """
@@ -78,7 +80,7 @@ class Server:
     def start(self) -> None:
         """Start the process, and wait until it answers."""
         for _ in range(3):  # somebody may take a free port before beam does
-            self.port, self.tls_port, self.metrics_port = free_port(), free_port(), free_port()
+            self.port, self.tls_port, self.haproxy_port, self.metrics_port = (free_port() for _ in range(4))
             if self._started():
                 break
         else:
@@ -96,6 +98,7 @@ class Server:
             *("--listen", f"127.0.0.1:{self.port}"),
             *("--listen", f"ssl:{self.tls_port}:interface=127.0.0.1:{pem}"),
             *("--listen", f"unix:{self.unix}"),
+            *("--listen", f"haproxy:tcp:{self.haproxy_port}:interface=127.0.0.1"),
             *("--metrics-addr", f"127.0.0.1:{self.metrics_port}"),
             *self._flags,
         ]
@@ -147,7 +150,7 @@ class Server:
     def connect(self, ends: str = "tcp", receive_buffer: int | None = None) -> Peer:
         """A new connection.
 
-        :param ends: ``tcp``, ``tls``, ``unix`` or ``metrics``.
+        :param ends: ``tcp``, ``tls``, ``unix``, ``haproxy`` or ``metrics``.
         :param receive_buffer: bytes that the system takes before the peer reads; as much as it likes if not given.
         """
         plain = socket.socket(socket.AF_UNIX if ends == "unix" else socket.AF_INET)
@@ -158,9 +161,16 @@ class Server:
             if ends == "unix":
                 plain.connect(str(self.unix))
             else:
-                ports = {"tcp": self.port, "tls": self.tls_port, "metrics": self.metrics_port}
+                ports = {
+                    "tcp": self.port,
+                    "tls": self.tls_port,
+                    "haproxy": self.haproxy_port,
+                    "metrics": self.metrics_port,
+                }
                 plain.connect(("127.0.0.1", ports[ends]))
                 plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if ends == "haproxy":
+                plain.sendall(PROXIED)
             if ends != "tls":
                 return Peer(plain)
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -264,7 +274,10 @@ class Server:
 
 @frozen
 class Relay:
-    """A server as one kind of client reaches it: over plain TCP (its direct ends), TLS or a UNIX socket."""
+    """A server as one kind of client reaches it.
+
+    :ivar ends: ``tcp``, ``tls`` or ``unix`` for direct ends, ``haproxy`` for producer ends.
+    """
 
     server: Server = field(repr=False)
     store: str
@@ -283,12 +296,15 @@ class Relay:
         """``path`` as curl wants it."""
         if self.ends == "tls":
             return f"https://127.0.0.1:{self.server.tls_port}{path}"
-        return f"http://127.0.0.1:{self.server.port}{path}"
+        port = self.server.haproxy_port if self.ends == "haproxy" else self.server.port
+        return f"http://127.0.0.1:{port}{path}"
 
     def curl(self, *arguments: str | Path, stdin: Path | None = None) -> Curl:
         """Start curl."""
         if self.ends == "unix":
             return Curl("--unix-socket", self.server.unix, *arguments, stdin=stdin)
+        if self.ends == "haproxy":
+            return Curl("--haproxy-protocol", *arguments, stdin=stdin)
         return Curl("--cacert", self.server.certificate.certificate, *arguments, stdin=stdin)
 
     def ask(self, method: str, target: str, *fields: str) -> Answer:

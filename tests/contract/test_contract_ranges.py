@@ -449,6 +449,8 @@ def test_a_resume_after_whole_deliveries_is_trusted(relay: Relay, key: str) -> N
 
 def test_wget_resumes(relay: Relay, key: str, tmp_path: Path) -> None:
     """``wget -c`` continues a kept or live file of known length like curl does."""
+    if relay.ends == "haproxy":
+        pytest.skip("wget is no proxy")
     sender = send_part(relay, key, 20)
     out = tmp_path / "out"
     out.write_bytes(DATA[:7])

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pytest
 from contract.peers import LAST_CHUNK, Background, Cut, Peer, check_refusal, chunk
 from contract.server import Relay, Server
+from harness import until
 
 METHODS = "GET, HEAD, POST, PUT, OPTIONS"
 
@@ -554,6 +555,7 @@ def test_of_ten_curls_one_wins(relay: Relay, key: str, tmp_path: Path, expects: 
         relay.curl("--fail-with-body", "-w", "%{http_code} %{size_upload}", "-T", file, *fields, relay.url(key))
         for _ in range(10)
     ]
+    until(lambda: sum(sender.process.poll() is not None for sender in senders) >= 9, "nine know that they have lost")
     receiver = relay.curl("-fo", tmp_path / "out", relay.url(f"{key}?wait=20"))
     done = [sender.done() for sender in senders]
     assert receiver.done().code == 0

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -388,6 +389,57 @@ def test_each_byte_is_visible_before_the_next_is_sent(
     assert sender.answer().status == (201 if relay.keeps else 200)
 
 
+@pytest.mark.parametrize("size", (10, 300_000))
+def test_a_sender_of_chunks_may_pause_anywhere(relay: Relay, key: str, size: int) -> None:
+    """What has come of a chunk is seen at once, wherever in it or between two the sender pauses."""
+    data = random.Random(7).randbytes(2 * size + 9)
+    one, two, number = data[:size], data[size : 2 * size], b"%x" % size
+    pauses = [
+        (number[:1], b""),
+        (number[1:] + b";x", b""),
+        (b"=y\r", b""),
+        (b"\n", b""),
+        (one[:3], one[:3]),
+        (one[3:-1], one[3:-1]),
+        (one[-1:], one[-1:]),
+        (b"\r", b""),
+        (b"\n" + number + b"\r\n" + two + b"\r\n9\r\n" + data[-9:-8], two + data[-9:-8]),
+        (data[-8:] + b"\r\n0", data[-8:]),
+        (b"\r\nA: b\r\n\r", b""),
+    ]
+    receiver = relay.connect().get(key)
+    relay.wait_for_waiters(1)
+    sender = relay.connect().put_chunked(key, [], ends=False)
+    for wire, visible in pauses:
+        sender.send(wire)
+        if visible:
+            assert receiver.take(len(visible)) == visible
+        else:
+            time.sleep(0.01)
+    sender.send(b"\n")
+    assert receiver.answer().body == b""
+    assert sender.answer().status == (201 if relay.keeps else 200)
+
+
+@pytest.mark.parametrize("way", ("length", "chunked"))
+def test_one_slow_receiver_among_several(relay: Relay, key: str, way: str) -> None:
+    """It takes little at a time, and some of it late: all of them have the same bytes."""
+    data = random.Random(8).randbytes(9 << 20)
+    receivers = [relay.connect(receive_buffer=16 << 10).get(key), *(relay.connect().get(key) for _ in range(2))]
+    relay.wait_for_waiters(3)
+    sender, rest = start_sending(relay, key, data, 100_000, way)
+    sending = Background(lambda: sender.send(rest).answer())
+    fast = [Background(receiver.answer) for receiver in receivers[1:]]
+    sipped = b""
+    for _ in range(10):
+        sipped += receivers[0].take(10_000)
+        time.sleep(0.02)
+    slow = Background(receivers[0].answer)
+    assert sipped + slow.result().body == data
+    assert [each.result().body == data for each in fast] == [True, True]
+    assert sending.result().status == (201 if relay.keeps else 200)
+
+
 # A UNIX socket.
 
 
@@ -408,14 +460,15 @@ def test_over_a_unix_socket(
 
 
 def test_from_one_kind_of_end_to_every_other(plain: Relay, key: str) -> None:
-    """A sender over TLS reaches receivers over TCP, TLS and a UNIX socket, all with the same bytes."""
+    """A sender over any of them reaches receivers over TCP, TLS, a UNIX socket and a proxy, all with the same bytes."""
     data = random.Random(6).randbytes(6 << 20)
-    for sending in ("tcp", "tls", "unix"):
+    kinds = ("tcp", "tls", "unix", "haproxy")
+    for sending in kinds:
         path = f"{key}/{sending}"
-        receivers = [plain.server.connect(ends).get(path) for ends in ("tcp", "tls", "unix")]
-        plain.wait_for_waiters(3)
+        receivers = [plain.server.connect(ends).get(path) for ends in kinds]
+        plain.wait_for_waiters(len(kinds))
         sender = plain.server.connect(sending)
         sent = Background(lambda sender=sender, path=path: sender.put(path, data).answer())  # type: ignore[misc]
         received = [Background(receiver.answer) for receiver in receivers]
         assert all(each.result().body == data for each in received)
-        assert sent.result().text == f"delivered {len(data)} bytes to 3 receivers\n"
+        assert sent.result().text == f"delivered {len(data)} bytes to {len(kinds)} receivers\n"

@@ -9,86 +9,27 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.logger import LogEvent, formatEvent
+from unit.disks import KIB, MIB, RING, Disk, out_of_cache
 
 from beam.errors import BeamError, SenderLost, StoreFailed, StoreFull, Unavailable
-from beam.interfaces import IHouse
 from beam.quota import Quota
 from beam.store import House
 from beam.store.disk import DiskStore
-from beam.store.file import READ_STEP
+from beam.store.late import STEP
+from beam.store.memory import HISTORY, WINDOW
 from beam.testing import MEMORY, Bench, Rehearsal, in_reactor, some_bytes, until
 
-KIB = 1 << 10
-RING = 128 * KIB
 GONE = SenderLost("The sender left before the end.")
-
-
-class ByHand:
-    """An offload whose calls run when a test says so, or fail as it says."""
-
-    def __init__(self) -> None:
-        self.waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-
-    def __call__(self, call: Callable[[], Any], /) -> "Deferred[Any]":
-        deferred: Deferred[Any] = Deferred()
-        self.waiting.append((call, deferred))
-        return deferred
-
-    def run(self) -> None:
-        """Run the oldest call."""
-        call, deferred = self.waiting.pop(0)
-        try:
-            result = call()
-        except OSError as error:
-            deferred.errback(error)
-        else:
-            deferred.callback(result)
-
-    def run_all(self) -> None:
-        """Run calls until there are none."""
-        while self.waiting:
-            self.run()
-
-    def fail(self, number: int) -> None:
-        """The oldest call fails with ``number``, an ``errno``."""
-        self.waiting.pop(0)[1].errback(OSError(number, os.strerror(number)))
-
-
-class Disk:
-    """A started store in a folder of a test's own."""
-
-    def __init__(self, path: Path, cap: int, offload: ByHand | None = None, house: IHouse | None = None) -> None:
-        self.path = path
-        self.memory = Quota(MEMORY)
-        self.quota = Quota(cap)
-        self.offload = offload or ByHand()
-        self.store = DiskStore(
-            path, house or House(Clock(), self.memory), self.quota, RING // 2, RING // 2, self.offload
-        )
-        self.store.start()
-
-    def send(self, n: int, known: bool = True) -> Rehearsal:
-        """Begin to send ``n`` bytes."""
-        return Rehearsal(self.store, some_bytes(n), known=known)
-
-    def files(self) -> list[str]:
-        """The bodies that lie there, by folder."""
-        return sorted(each.parent.name for each in self.path.glob("server-*/*/*"))
-
-    def check_empty(self) -> None:
-        """Nothing is left of any body."""
-        assert self.files() == []
-        assert self.store.usage() == self.quota.used == 0
-        assert self.memory.used == 0
-        assert not self.offload.waiting
+WORTH_IT = RING // 4  # bytes that are written at once in a small ring: half of its window
 
 
 @pytest.fixture
@@ -98,6 +39,12 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     yield disk
     disk.check_empty()
     disk.store.stop()
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page cache has nothing."""
+    out_of_cache(monkeypatch)
 
 
 def mode(path: Path) -> int:
@@ -232,7 +179,7 @@ def test_leftovers_of_a_crash_are_removed_and_only_those(tmp_path: Path) -> None
 def test_two_servers_may_share_a_folder(tmp_path: Path) -> None:
     """Neither touches what is the other's, whoever starts or stops first."""
     one, two = Disk(tmp_path, 1 << 20), Disk(tmp_path, 1 << 20)
-    body = one.send(1000)
+    body = one.send(WORTH_IT)
     body.feed()
     two.store.stop()
     three = Disk(tmp_path, 1 << 20)
@@ -253,7 +200,7 @@ def test_two_servers_may_share_a_folder(tmp_path: Path) -> None:
 
 def test_a_file_is_incoming_until_it_is_whole(disk: Disk) -> None:
     """Whoever looks into the folder sees no part among the whole ones."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     body.feed()
     disk.offload.run_all()
     assert disk.files() == ["incoming"]
@@ -261,8 +208,7 @@ def test_a_file_is_incoming_until_it_is_whole(disk: Disk) -> None:
     assert (body.safe, disk.files()) == (False, ["incoming"])
     disk.offload.run_all()
     assert (body.safe, disk.files()) == (True, ["kept"])
-    (file,) = disk.path.glob("server-*/kept/*")
-    assert file.read_bytes() == body.data
+    assert disk.file().read_bytes() == body.data
     body.spool.release()
     assert disk.files() == []
 
@@ -327,7 +273,7 @@ def test_without_memory_for_a_ring_no_file_is_made(disk: Disk) -> None:
     """503 is not a full disk."""
     disk.memory.take(disk.memory.free)
     with pytest.raises(Unavailable):
-        disk.send(1000)
+        disk.send(WORTH_IT)
     assert disk.files() == [] and disk.store.usage() == 0
     disk.memory.give(disk.memory.used)
 
@@ -357,26 +303,27 @@ def test_a_slow_disk_holds_the_sender(disk: Disk) -> None:
 
 def test_one_write_runs_at_a_time(disk: Disk) -> None:
     """However small the pieces are that come meanwhile; they go together in the next."""
-    body = disk.send(1000)
-    for upto in range(1, 1001):
+    body = disk.send(2 * WORTH_IT)
+    for upto in range(64, 2 * WORTH_IT + 1, 64):
         body.feed(upto)
-        assert len(disk.offload.waiting) == 1
+        assert len(disk.offload.waiting) == (1 if upto >= WORTH_IT else 0)
     disk.offload.run()
+    assert len(disk.offload.waiting) == 1
     disk.offload.run()
     assert not disk.offload.waiting
     body.finish()
     disk.offload.run_all()
-    (file,) = disk.path.glob("server-*/kept/*")
-    assert file.read_bytes() == body.data
+    assert disk.file().read_bytes() == body.data
     body.spool.release()
 
 
+@pytest.mark.usefixtures("cold")
 def test_a_slow_receiver_holds_nobody(disk: Disk) -> None:
     """Each has its own pace: the one near the head reads the ring, the late one the file."""
-    body = disk.send(10 * RING)
+    body = disk.send(24 * RING)
     slow, quick = body.open(eager=False), body.open()
     body.feed()
-    while body.sent < 10 * RING:
+    while body.sent < 24 * RING:
         disk.offload.run()
     body.finish()
     disk.offload.run_all()
@@ -390,6 +337,191 @@ def test_a_slow_receiver_holds_nobody(disk: Disk) -> None:
     slow.close()
     quick.close()
     body.spool.release()
+
+
+# The writer waits until it is worth it.
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Iterator[Disk]:
+    """A store whose rings are as an operator's."""
+    disk = Disk(tmp_path / "wide", 64 * MIB, memory=1 << 30, window=WINDOW, history=HISTORY)
+    yield disk
+    disk.check_empty()
+    disk.store.stop()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known-length", "unknown-length"])
+def test_what_comes_slowly_is_written_by_the_megabyte(wide: Disk, known: bool) -> None:
+    """A receiver has each byte at once from the ring; the disk is asked once for each megabyte, and for the rest."""
+    body = wide.send(3 * MIB + 12_345, known=known)
+    drain = body.open()
+    written = 0
+    for upto in range(10_000, len(body.data), 10_000):
+        body.feed(upto)
+        assert len(drain.got) == upto
+        assert len(wide.offload.waiting) == (1 if upto - written >= MIB else 0)
+        if wide.offload.waiting:
+            wide.offload.run()
+            written = upto - upto % 4096 if goes_around(wide) else upto
+    body.feed()
+    assert not wide.offload.waiting and not body.pauses
+    body.finish()
+    wide.offload.run()
+    assert wide.files() == ["incoming"]
+    wide.offload.run_all()
+    assert drain.complete and body.safe
+    assert wide.file().read_bytes() == body.data
+    body.spool.release()
+    drain.close()
+
+
+def goes_around(disk: Disk) -> bool:
+    """Whether the writes of the only body have gone around the page cache: they end at a block then."""
+    (file,) = disk.path.glob("server-*/incoming/*")
+    return file.stat().st_size % 4096 == 0
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known-length", "unknown-length"])
+@pytest.mark.parametrize("length", [1, 1000, 256 * KIB + 1, MIB - 1])
+def test_a_small_body_is_written_when_it_is_whole(wide: Disk, length: int, known: bool) -> None:
+    """In one step, however it came; its sender does not wait for the disk before that."""
+    body = wide.send(length, known, step=1000)
+    body.feed()
+    assert body.sent == length and not body.pauses and not wide.offload.waiting
+    body.finish()
+    assert len(wide.offload.waiting) == 1
+    wide.offload.run()
+    wide.offload.run()
+    assert body.safe and wide.file().read_bytes() == body.data
+    body.spool.release()
+
+
+def test_a_tiny_ring_holds_no_sender_for_a_write_that_waits(tmp_path: Path) -> None:
+    """Where the memory allows a ring of 256K and no more, a megabyte would never come together."""
+    disk = Disk(tmp_path / "tiny", 64 * MIB, memory=256 * KIB, window=WINDOW, history=HISTORY)
+    body = disk.send(2 * MIB + 17, step=1000)
+    body.feed()
+    while body.sent < len(body.data):
+        assert body.waits and len(disk.offload.waiting) == 1
+        disk.offload.run()
+    assert disk.memory.used == 256 * KIB
+    body.finish()
+    disk.offload.run_all()
+    assert body.safe and disk.file().read_bytes() == body.data
+    body.spool.release()
+    disk.check_empty()
+    disk.store.stop()
+
+
+@given(
+    length=st.integers(0, 700 * KIB),
+    known=st.booleans(),
+    memory=st.sampled_from([256 * KIB, 300 * KIB, 4 * MIB, 64 * MIB]),
+    window=st.integers(1, 300 * KIB) | st.sampled_from([4095, 4096, 256 * KIB]),
+    history=st.sampled_from([0, 1, 1000, 100 * KIB, 512 * KIB]),
+    step=st.integers(1000, 200 * KIB),
+    seed=st.integers(0, 1 << 32),
+)
+def test_a_sender_that_waits_waits_for_a_write(
+    tmp_path_factory: pytest.TempPathFactory,
+    length: int,
+    known: bool,
+    memory: int,
+    window: int,
+    history: int,
+    step: int,
+    seed: int,
+) -> None:
+    """Whatever the sizes of rings and pieces: it is never held while the disk has nothing to do."""
+    random = Random(seed)
+    length = min(length, 200 * window)  # a ring of one byte takes one write for each
+    disk = Disk(tmp_path_factory.mktemp("disk"), 4 * MIB, memory=memory, window=window, history=history)
+    body = disk.send(length, known, step)
+    upto = 0
+    while body.sent < length:
+        upto = min(length, max(upto, body.sent) + random.randrange(1, 2 * step))
+        body.feed(upto)
+        assert not body.waits or disk.offload.waiting, "the sender waits, and nobody writes"
+        if disk.offload.waiting and (body.waits or random.random() < 0.3):
+            disk.offload.run()
+    body.finish()
+    disk.offload.run_all()
+    assert body.safe and disk.file().read_bytes() == body.data
+    body.spool.release()
+    disk.check_empty()
+    disk.store.stop()
+
+
+@pytest.mark.parametrize("n", [MIB, 2 * MIB, 3 * MIB])
+def test_a_body_that_ends_with_a_write(wide: Disk, n: int) -> None:
+    """Nothing is left to write when its end is told: it is kept, and nothing more."""
+    body = wide.send(n, known=False)
+    for upto in range(MIB, n + 1, MIB):
+        body.feed(upto)
+        assert len(wide.offload.waiting) == 1
+        wide.offload.run()
+    assert not wide.offload.waiting
+    (file,) = wide.path.glob("server-*/incoming/*")
+    assert file.stat().st_size == n
+    body.finish()
+    assert len(wide.offload.waiting) == 1
+    wide.offload.run()
+    assert body.safe and wide.file().read_bytes() == body.data
+    body.spool.release()
+
+
+@pytest.mark.parametrize("rest", [0, 1, 4096, 5000, MIB])
+def test_a_body_that_ends_while_a_write_is_in_flight(wide: Disk, rest: int) -> None:
+    """The rest, however little, is written behind it, and then the file is kept."""
+    body = wide.send(MIB + rest, known=False)
+    body.feed(MIB)
+    body.feed()
+    body.finish()
+    assert len(wide.offload.waiting) == 1, "one write at a time"
+    wide.offload.run()
+    assert wide.files() == ["incoming"]
+    wide.offload.run_all()
+    assert body.safe and wide.file().read_bytes() == body.data
+    assert wide.store.usage() == MIB + rest
+    body.spool.release()
+
+
+@pytest.mark.parametrize("writes", [0, 1], ids=["the write in flight", "the rest"])
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreFailed)])
+def test_a_write_that_fails_when_the_body_has_ended(
+    wide: Disk, writes: int, number: int, kind: type[BeamError], logged: list[LogEvent]
+) -> None:
+    """The sender hears of it once, and never that its body is safe; nothing is left."""
+    body = wide.send(MIB + 5000, known=False)
+    drain = body.open(eager=False)
+    body.feed(MIB)
+    body.feed()
+    body.finish()
+    for _ in range(writes):
+        wide.offload.run()
+    wide.offload.fail(number)
+    assert [type(error) for error in body.failures] == [kind]
+    assert not wide.offload.waiting and not body.safe
+    body.abort(body.failures[0])
+    assert drain.error is body.failures[0]
+    assert len(logged) == (1 if kind is StoreFailed else 0)
+    logged.clear()
+
+
+def test_no_space_for_what_waits_to_be_written(tmp_path: Path) -> None:
+    """The sender hears of it when the bytes come, and not when they are written."""
+    disk = Disk(tmp_path / "full", MIB, memory=1 << 30, window=WINDOW, history=HISTORY)
+    body = disk.send(2 * MIB, known=False)
+    body.feed(MIB)
+    disk.offload.run_all()
+    assert not body.failures
+    body.feed(MIB + 1)
+    assert [type(error) for error in body.failures] == [StoreFull]
+    assert not disk.offload.waiting
+    body.abort(body.failures[0])
+    disk.check_empty()
+    disk.store.stop()
 
 
 # Ends in the middle of something.
@@ -412,7 +544,7 @@ def test_an_abort_while_a_write_is_in_flight(disk: Disk) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_an_abort_while_a_write_fails(disk: Disk, number: int, logged: list[LogEvent]) -> None:
     """Nobody is told what nobody wants to know any more."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     body.feed()
     body.abort(GONE)
     disk.offload.fail(number)
@@ -422,7 +554,7 @@ def test_an_abort_while_a_write_fails(disk: Disk, number: int, logged: list[LogE
 
 def test_an_abort_before_the_rename(disk: Disk) -> None:
     """A sender that leaves at the very end leaves no file."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     body.feed()
     disk.offload.run_all()
     body.finish()
@@ -434,7 +566,7 @@ def test_an_abort_before_the_rename(disk: Disk) -> None:
 
 def test_an_abort_behind_the_rename(disk: Disk) -> None:
     """Nor if the thread was quicker, and only its answer is late."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     body.feed()
     disk.offload.run_all()
     body.finish()
@@ -448,17 +580,14 @@ def test_an_abort_behind_the_rename(disk: Disk) -> None:
 
 def late_reader(disk: Disk, size: int) -> tuple[Rehearsal, Any]:
     """A whole body, and a reader that waits for its first bytes from the file."""
-    body = disk.send(size)
-    body.feed()
-    disk.offload.run_all()
-    body.finish()
-    disk.offload.run_all()
+    body = disk.keep(some_bytes(size))
     drain = body.open(eager=False)
     drain.take()
     assert len(disk.offload.waiting) == 1
     return body, drain
 
 
+@pytest.mark.usefixtures("cold")
 def test_an_abort_while_a_read_is_in_flight(disk: Disk) -> None:
     """The receiver is cut once; what is read then is nobody's."""
     body, drain = late_reader(disk, 300 * KIB)
@@ -467,6 +596,7 @@ def test_an_abort_while_a_read_is_in_flight(disk: Disk) -> None:
     disk.offload.run_all()
 
 
+@pytest.mark.usefixtures("cold")
 def test_a_receiver_that_leaves_while_a_read_is_in_flight(disk: Disk) -> None:
     """What is read then is nobody's."""
     body, drain = late_reader(disk, 300 * KIB)
@@ -535,14 +665,13 @@ def test_short_writes_are_continued(disk: Disk, monkeypatch: pytest.MonkeyPatch)
     disk.offload.run_all()
     body.finish()
     disk.offload.run_all()
-    (file,) = disk.path.glob("server-*/kept/*")
-    assert file.read_bytes() == body.data
+    assert disk.file().read_bytes() == body.data
     body.spool.release()
 
 
 def test_a_broken_disk_fails_the_transfer(disk: Disk, logged: list[LogEvent]) -> None:
     """500; the operator finds the reason in the log, the peer no path."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     body.feed()
     disk.offload.fail(errno.EIO)
     (error,) = body.failures
@@ -557,7 +686,7 @@ def test_a_broken_disk_fails_the_transfer(disk: Disk, logged: list[LogEvent]) ->
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StoreFull), (errno.EIO, StoreFailed)])
 def test_a_file_that_cannot_be_kept(disk: Disk, number: int, kind: type[BeamError], logged: list[LogEvent]) -> None:
     """The last step may fail too; the sender does not hear that its body is safe."""
-    body = disk.send(1000)
+    body = disk.send(WORTH_IT)
     drain = body.open(eager=False)
     body.feed()
     disk.offload.run_all()
@@ -571,6 +700,7 @@ def test_a_file_that_cannot_be_kept(disk: Disk, number: int, kind: type[BeamErro
     logged.clear()
 
 
+@pytest.mark.usefixtures("cold")
 def test_a_file_that_cannot_be_read(disk: Disk, logged: list[LogEvent]) -> None:
     """That receiver is cut; the others and the transfer go on."""
     body, drain = late_reader(disk, 300 * KIB)
@@ -586,18 +716,11 @@ def test_a_file_that_cannot_be_read(disk: Disk, logged: list[LogEvent]) -> None:
     body.spool.release()
 
 
-@pytest.mark.parametrize("left", [0, 1, READ_STEP - 1, READ_STEP, READ_STEP + 1])
+@pytest.mark.parametrize("left", [0, 1, STEP - 1, STEP, STEP + 1])
 def test_a_file_that_is_shorter_than_it_was(disk: Disk, left: int) -> None:
     """A receiver never takes the part that is left for the whole."""
-    body = disk.send(READ_STEP + 1000)
-    body.feed()
-    disk.offload.run_all()
-    while body.sent < len(body.data):
-        disk.offload.run()
-    body.finish()
-    disk.offload.run_all()
-    (file,) = disk.path.glob("server-*/kept/*")
-    os.truncate(file, left)
+    body = disk.keep(some_bytes(STEP + 1000))
+    os.truncate(disk.file(), left)
     drain = body.open()
     disk.offload.run_all()
     assert isinstance(drain.error, StoreFailed)
@@ -628,7 +751,7 @@ def test_a_file_that_cannot_be_made(
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", refuse)
         with pytest.raises(BeamError) as caught:
-            disk.send(1000)
+            disk.send(WORTH_IT)
     assert type(caught.value) is kind
     assert str(disk.path) not in caught.value.sentence
     assert len(logged) == (1 if kind is StoreFailed else 0)

@@ -203,3 +203,31 @@ def test_a_spool_that_has_ended_has_no_room(memory: Quota) -> None:
     fill(spool, 1000)
     spool.abort(GONE)
     assert len(spool.room()) == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 200_000), st.floats(0, 1)), min_size=1, max_size=40))
+def test_who_writes_more_than_comes_in_spoils_nothing(steps: list[tuple[int, float]]) -> None:
+    """The lines between chunks lie in the room for a moment: what a late reader may have is not there."""
+    quota = Quota(1 << 30)
+    spool = ring(quota, None, SMALLEST_RING, SMALLEST_RING)
+    body = some_bytes(40 * 200_000)
+    reader, sent = spool.open(0, True), 0
+    for written, share in steps:
+        view = spool.room()[:written]
+        n = int(len(view) * share)
+        view[:] = b"\r" * len(view)
+        view[:n] = body[sent : sent + n]
+        spool.overwritten(len(view))
+        spool.commit(n)
+        sent += n
+        reader.advance(len(reader.peek()))
+        late, found = spool.open(spool.base, False), b""
+        assert spool.base <= max(0, reader.position - SMALLEST_RING)
+        while piece := late.peek():
+            found += piece
+            late.advance(len(piece))
+        late.close()
+        assert found == body[sent - len(found) : sent]
+    spool.abort(GONE)
+    assert quota.used == 0

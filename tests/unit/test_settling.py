@@ -13,7 +13,7 @@ from unit.actors import POLICY, Sender, Stage
 
 from beam.errors import Outcome
 from beam.web.download import POLL, POLLS, RARELY, Download
-from beam.web.transport import NOT_WORTH_A_WAIT, VANISHED, DirectTCP, unacknowledged
+from beam.web.transport import NOT_WORTH_A_WAIT, VANISHED, DirectTCP, set_patience, unacknowledged
 
 
 class Connection:
@@ -28,6 +28,7 @@ class Connection:
         self.pending = True
         self.settled = False
         self.socket = socket.socket()
+        set_patience(self.socket, VANISHED)
 
     def getHandle(self) -> socket.socket:
         return self.socket
@@ -48,10 +49,9 @@ class Connection:
 
 
 class Request:
-    """A GET over TLS: what is written to it is there at once, and its connection says when it has gone."""
+    """A GET without a direct end: what is written to it is there at once, and its connection says when it has gone."""
 
     peer = "127.0.0.1"
-    direct = None
     clientproto = b"HTTP/1.1"
 
     def __init__(self) -> None:
@@ -62,6 +62,9 @@ class Request:
         self.concluded = 0
         self.lost: Callable[[], None] = lambda: None
         self.half_closed: Callable[[], bool] = lambda: False
+
+    def way(self) -> None:
+        """There is none to the socket."""
 
     def on_lost(self, lost: Callable[[], None], half_closed: Callable[[], bool]) -> None:
         self.lost, self.half_closed = lost, half_closed
@@ -86,13 +89,16 @@ class Request:
 
 
 class Scene:
-    """A body that is whole, and a receiver to which its last byte has just been written."""
+    """A body that is whole, and a receiver to which its last byte has just been written.
 
-    def __init__(self) -> None:
+    :param known: whether its length was announced; it is short.
+    """
+
+    def __init__(self, known: bool = True) -> None:
         self.stage = Stage()
         self.request = Request()
         self.connection = self.request.connection
-        self.sender: Sender = self.stage.offer()
+        self.sender: Sender = self.stage.offer(known=known)
         Download(cast(Any, self.request), self.stage.broker, "k").begin({})
         self.sender.send()
         self.sender.finish()
@@ -175,12 +181,17 @@ def test_a_receiver_that_leaves_between_two_looks(scene: Scene, has_all: bool) -
     assert scene.sender.transfer.left == (0 if has_all else 1)
 
 
-def test_a_delivery_has_the_receivers_patience(scene: Scene) -> None:
-    """While it runs a receiver may keep its window shut; behind it the connection is as before."""
-    assert scene.connection.patience == POLICY.idle_timeout + VANISHED
-    scene.connection.settled = True
-    scene.stage.stall(0)
-    assert scene.connection.patience == VANISHED
+@pytest.mark.parametrize("known", [False, True], ids=["as it comes", "short"])
+def test_a_delivery_has_the_receivers_patience(known: bool) -> None:
+    """While it runs a receiver may keep its window shut, unless it is so short that the system takes it at once."""
+    scene = Scene(known)
+    try:
+        assert scene.connection.patience == (VANISHED if known else POLICY.idle_timeout + VANISHED)
+        scene.connection.settled = True
+        scene.stage.stall(0)
+        assert scene.connection.patience == VANISHED, "behind it the connection is as before"
+    finally:
+        scene.connection.socket.close()
 
 
 @pytest.mark.parametrize("in_order", [True, False], ids=["closed", "reset"])
