@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 LISTEN ?= 0.0.0.0:3000
 STORE ?= memory
 
-.PHONY: serve test bench bench-peers docs piping-check clean
+.PHONY: serve test bench bench-peers bench-docs docs piping-check clean
 
 serve: $(VENV)/.installed
 	$(BIN)/twist beam --listen $(LISTEN) --store $(STORE)
@@ -23,6 +23,10 @@ bench: $(VENV)/.developing
 # Beside the relays of bench/peers.toml that are on the path.
 bench-peers: $(VENV)/.developing
 	$(BIN)/python -m bench.field $(BENCH_ARGS)
+
+# The same, and its tables into docs/performance.md and the README.
+bench-docs: $(VENV)/.developing
+	$(BIN)/python -m bench.field --docs $(BENCH_ARGS)
 
 # Needs piping-server-check on the path.
 piping-check: $(VENV)/.developing

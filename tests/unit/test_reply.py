@@ -126,9 +126,11 @@ class Client(Connection):
 class House:
     """A site of one scope, whose clock stands still until it is told."""
 
-    def __init__(self, policy: Policy, prefix: str = "") -> None:
+    def __init__(self, policy: Policy, prefix: str = "", keeps: bool = False) -> None:
         self.stage = Stage(policy)
         self.prefix = prefix
+        if keeps:
+            self.stage.broker.stores = {"disk": self.stage.keeping}
         self.scope = Scope(prefix, self.stage.broker)
         self.site = BeamSite(Root(self.scope, ()), self.stage.clock, header_timeout=10, max_connections=50, channels={})
         self.clients: list[Client] = []
@@ -491,8 +493,7 @@ def test_the_answer_to_a_sender_whose_file_is_held(profile: str, status: int, te
 )
 def test_the_answer_to_a_sender_whose_file_is_kept(profile: str, status: int, text: str, location: str | None) -> None:
     """Where it is has the prefix of its scope, unless the profile tells nothing."""
-    house = House(policy_of(profile, {"put_ttl": 7}), "/p")
-    house.stage.broker.stores = {"disk": house.stage.keeping}
+    house = House(policy_of(profile, {"put_ttl": 7}), "/p", keeps=True)
     sender = house.put(path="/a%20b")
     sender.send(b"hello")
     heard = sender.heard
