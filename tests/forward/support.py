@@ -135,13 +135,13 @@ def logged(server: Server, **fields: object) -> Iterator[None]:
     until(lambda: len(transfers(server)) > before, "a transfer is in the log", 5)
     (line,) = transfers(server)[before:]
     assert {name: line[name] for name in fields} == fields
-    assert "forward={forward}" in line["log_format"]
+    assert "forward=" in line["line"]
 
 
 def transfers(server: Server) -> list[dict[str, Any]]:
     """The lines of the log that tell of a transfer's end."""
     lines = [json.loads(line.strip("\x1e")) for line in server.log.read_text().splitlines() if '"bytes_in"' in line]
-    return [line for line in lines if line["log_format"].startswith("transfer ")]
+    return [line for line in lines if line["line"].startswith("transfer ")]
 
 
 def resident(server: Server) -> int:
