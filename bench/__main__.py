@@ -49,13 +49,13 @@ class Row:
 
 
 ROWS = {
-    "memory-1": Row("memory, 1 receiver", Load(GIB), cpu=0.37, speed=1.8),
-    "memory-4": Row("memory, 4 receivers", Load(GIB, receivers=4), cpu=0.45),
-    "memory-16": Row("memory, 16 receivers", Load(GIB, receivers=16)),
-    "disk-1": Row("disk, 1 receiver", Load(GIB), store="disk"),
+    "memory-1": Row("memory, 1 receiver", Load(GIB), cpu=0.37, speed=2.0),
+    "memory-4": Row("memory, 4 receivers", Load(GIB, receivers=4), cpu=0.35),
+    "memory-16": Row("memory, 16 receivers", Load(GIB, receivers=16), cpu=0.32),
+    "disk-1": Row("disk, 1 receiver", Load(GIB), store="disk", cpu=0.8),
     "disk-4": Row("disk, 4 receivers", Load(GIB, receivers=4), store="disk"),
-    "tls": Row("TLS up and down", Load(GIB, tls=True), cpu=1.25),
-    "chunked": Row("chunked up and down", Load(GIB, chunked=True), cpu=1.25),
+    "tls": Row("TLS up and down", Load(GIB, tls=True), cpu=0.75),
+    "chunked": Row("chunked up and down", Load(GIB, chunked=True), cpu=0.5),
     "forward": Row(
         "forward, beside a producer end",
         Load(GIB, chunked=True, forwarded=True),

@@ -240,7 +240,7 @@ def load_of(peer: Peer, case: Case) -> Load | None:
         return None  # the others keep nothing on a disk
     if peer.origin and (case.measure is not carried or load != Load(GIB, receivers=load.receivers)):
         return None
-    if (load.tls and not peer.tls) or (load.form and peer.own == "baseline"):
+    if (load.tls and not peer.tls) or (load.form and not peer.forms):
         return None
     if peer.own == "baseline":
         return evolve(load, receivers=1)

@@ -32,13 +32,14 @@ class Peer:
     receivers: int = 1
     files: Mapping[str, str] = field(factory=dict)
     origin: list[str] = field(factory=list)
+    forms: bool = True
     own: str = ""  # "baseline", "memory" or "disk": one of ours, started as ``make bench`` does
 
 
 OURS = (
     Peer("beam", ["beam"], "/{name}?readers={receivers}", ["beam"], receivers=1000, own="memory"),
     Peer("beam, disk", ["beam"], "/{name}", ["beam"], receivers=1000, own="disk"),
-    Peer("baseline", ["baseline"], "/{name}", ["baseline"], own="baseline"),
+    Peer("baseline", ["baseline"], "/{name}", ["baseline"], forms=False, own="baseline"),
 )
 
 

@@ -23,6 +23,7 @@ from beam.web.direct import DirectDownload
 from beam.web.fields import UNKNOWN_LAST, digest_field, matches, span_of
 from beam.web.request import StreamingRequest
 from beam.web.transport import NOT_WORTH_A_WAIT, VANISHED, set_patience
+from beam.web.ways import Way
 
 POLL = 0.002  # seconds between two looks at what is unacknowledged
 POLLS = 10
@@ -116,6 +117,7 @@ class Download:
         self._key = key
         self._range_used = False
         self._delivery: IDelivery | None = None
+        self._way: Way | None = None
         self._direct: DirectDownload | None = None
         self._framed = True  # whether the response's framing shows that something is missing
         self._poll: IDelayedCall | None = None
@@ -208,9 +210,9 @@ class Download:
         self._framed = stop is not None or request.clientproto == b"HTTP/1.1"
         request.write(b"")
         limit = stop - span.start if span.look and stop is not None else None
-        way = request.way()
-        if way is not None and self._framed:
-            self._direct = DirectDownload(way, delivery.reader, limit, stop is None, self._ended)
+        self._way = request.way()
+        if self._way is not None and self._framed:
+            self._direct = DirectDownload(self._way, delivery.reader, limit, stop is None, self._ended)
             self._direct.start()
         else:
             producer = SpoolProducer(delivery.reader, limit)
@@ -225,9 +227,8 @@ class Download:
         if error is not None:
             self.cut(error)
         else:
-            way = self._request.way()
-            if way is not None:
-                way.flush()
+            if self._way is not None and not self._way.connection.disconnected:
+                self._way.flush()
             self._settle(POLLS)
 
     def _settle(self, polls: int) -> None:
