@@ -1,5 +1,6 @@
-"""The benchmark: what beam costs beside a minimal twisted.web relay, measured on one machine in one run.
+"""The benchmark: what beam costs beside other servers, measured on one machine in one run.
 
-Nothing here is installed with beam. ``python -m bench`` measures, ``bench.baseline`` is the relay that beam is compared
-with, ``bench.load`` are the clients, ``bench.servers`` starts and watches both servers.
+Nothing here is installed with beam. ``python -m bench`` measures beside ``bench.baseline``, a minimal relay;
+``python -m bench.field`` beside the relays of ``bench.peers`` too, and writes the tables of the documentation.
+``bench.load`` and ``bench.many`` are the clients, ``bench.servers`` starts and watches the servers.
 """
