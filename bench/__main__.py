@@ -21,11 +21,10 @@ from tempfile import TemporaryDirectory
 
 from attrs import evolve, frozen
 
+from bench.figures import GIB, MIB, spread
 from bench.load import Load, LoadError, make_source, run
 from bench.servers import Certificate, ServerError, make_certificate, running
 
-GIB = 1 << 30
-MIB = 1 << 20
 SLOW = 20e6
 MEMORY_BOUND = 60 * MIB + 20 * MIB  # of the server, and of its one running transfer
 WARM_UP = MIB
@@ -94,11 +93,6 @@ def measure(name: str, row: Row, source: int, certificate: Certificate) -> Resul
         seconds = run(load, server.port, target, source, 60 + load.delivered / 30e6, sink)
         cpu = server.cpu_seconds() - before
         return Result(load.delivered / seconds, cpu / load.delivered * 1e9, server.peak_bytes())
-
-
-def spread(values: list[float], digits: int = 2) -> str:
-    """The median, and the least and the greatest behind it."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def measure_row(row: Row, runs: int, certificate: Certificate) -> Iterator[tuple[bool, str]]:

@@ -23,12 +23,11 @@ from tempfile import TemporaryDirectory
 from attrs import evolve, frozen
 
 from bench import many
+from bench.figures import GIB, MIB, spread
 from bench.load import Load, LoadError, make_source, run
 from bench.peers import Peer, peers, running
 from bench.servers import Certificate, Server, ServerError, make_certificate
 
-GIB = 1 << 30
-MIB = 1 << 20
 WARM_UP = MIB
 ROW = "| {:24} | {:>20} | {:>20} | {:>9} |"
 CARRIED = ("GB/s delivered", "CPU s per GB")
@@ -266,11 +265,6 @@ def measure(case: Case, those: list[Peer], runs: int, certificate: Certificate) 
     finally:
         os.close(source)
     return {name: results for name, results in found.items() if results}
-
-
-def spread(values: list[float], digits: int) -> str:
-    """The median, and the least and the greatest behind it."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 def middle(results: list[Result], column: int) -> float:

@@ -1,7 +1,6 @@
 """HTTP/1.1 connections and requests that are dispatched when their head is in, not when their body is.
 
-Here and in ``beam.web.transport`` are all private names of Twisted that beam uses; ``tests/test_twisted_contract.py``
-pins each of them, and says what it is for.
+Private names of Twisted are used here; ``tests/test_twisted_contract.py`` pins each, and says what it is for.
 """
 
 import json

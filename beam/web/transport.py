@@ -1,8 +1,7 @@
 """The accepted connections of beam: Twisted's own, with a place for direct ends.
 
 While an end is attached, it does the reading or the writing of the socket itself; everything else about the connection
-stays Twisted's.  Private names of Twisted are used here and in ``beam.web.request`` only;
-``tests/test_twisted_contract.py`` pins each.
+stays Twisted's.  Private names of Twisted are used here; ``tests/test_twisted_contract.py`` pins each.
 """
 
 import fcntl
