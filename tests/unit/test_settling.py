@@ -211,3 +211,30 @@ def test_what_a_reset_leaves_open_was_not_received(in_order: bool) -> None:
         assert connection.is_settled()
         connection.connectionLost(Failure(ConnectionDone() if in_order else ConnectionLost()))
         assert connection.is_settled() == in_order
+
+
+class Way:
+    """What TLS keeps back until it is flushed, or the next turn."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def flush(self) -> None:
+        self.connection.settled = True
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_tls_keeps_back_is_flushed_before_the_first_look(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    """It would seem settled with all of it; on a connection that is lost there is nothing to flush."""
+
+    def way(request: Request) -> Way:
+        request.connection.disconnected = gone
+        return Way(request.connection)
+
+    monkeypatch.setattr(Request, "way", way)
+    monkeypatch.setattr(Request, "clientproto", b"HTTP/1.0")  # so that a producer end writes
+    scene = Scene(known=False)
+    assert scene.connection.settled is not gone
+    assert scene.counted is not gone
+    scene.request.lost()
+    scene.connection.socket.close()
