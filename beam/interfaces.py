@@ -132,6 +132,64 @@ class IStore(Interface):
         """Bytes that count against the store's quota now."""
 
 
+class ILastingSpool(ISpool):
+    """A spool whose bytes outlive the server, once its record has been saved."""
+
+    def save() -> "Deferred[None]":
+        """Write the record as it is now; ``finish`` does so too.  Fires when it is synced."""
+
+    def suspend(error: BeamError) -> None:
+        """As ``abort`` for those who read and fill, but what was saved stays for the next start."""
+
+
+class IPieceSpool(ILastingSpool):
+    """A spool that is filled in pieces, in any order: readers see what is contiguous."""
+
+    def has(start: int, length: int) -> bool:
+        """Whether these bytes are there."""
+
+    def piece(start: int, length: int) -> ISpool:
+        """What one producer fills with the bytes from ``start`` to ``start + length``, of which none is there yet.
+
+        Only its producer's side is used: ``finish`` fires when the bytes are synced, and only then they are there.
+        """
+
+
+class IFound(Interface):
+    """A lasting spool that a former server left."""
+
+    record: bytes = Attribute("as it was saved last")
+    size: int = Attribute("bytes that are there, from the start of the body")
+    age: float = Attribute("seconds since the last byte came")
+
+    def open(length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]) -> ILastingSpool:
+        """Go on with it, at ``size``; parameters as those of ``ILastingStore.create_lasting``."""
+
+    def remove() -> None:
+        """Let it go for ever."""
+
+
+class ILastingStore(IStore):
+    """A store that keeps, whose spools can outlive the server: the second capability of a store."""
+
+    def create_lasting(
+        length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> ILastingSpool:
+        """As ``create``; ``record`` gives what is to be known of the body, each time it is written.
+
+        :raises StoreFull: as in ``create``.
+        :raises Unavailable: as in ``create``.
+        """
+
+    def create_pieces(
+        length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> IPieceSpool:
+        """As ``create_lasting``, for a body whose pieces come in any order."""
+
+    def recover() -> list[IFound]:
+        """What former servers left, each to be opened or removed.  Called once, after ``start``."""
+
+
 class IForwardTarget(Interface):
     """Whoever takes a body on to another server."""
 
