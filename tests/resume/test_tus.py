@@ -1,4 +1,4 @@
-"""tus 1.0.0 word by word: every request that the protocol has, right and wrong, and what receivers see of it meanwhile."""
+"""tus 1.0.0 word by word: each request of the protocol, right and wrong, and what receivers see of it meanwhile."""
 
 import contextlib
 import datetime
@@ -779,7 +779,7 @@ def test_termination_of_a_complete_upload(either: Relay, speak: Speak, key: str)
 
 
 def test_expiration(serve: Serve, speak: Speak, key: str) -> None:
-    """An upload without a byte for that long is gone; each one gives it as much again, and a running PATCH all it needs."""
+    """Without a byte for that long an upload is gone; each gives it as much again, a running PATCH all it needs."""
     server = serve(
         *("--store", "memory", "--store", "disk:{folder}/store", "--get-wait-timeout", "30"),
         *("--sender-resume-timeout", "1", "--upload-ttl", "1", "--put-ttl", "1", "--get-ttl", "0.05"),
