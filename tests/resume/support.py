@@ -79,7 +79,7 @@ def outcomes(server: Server) -> Counter[str]:
     """How many transfers ended in which way."""
     found = re.compile(r'beam_transfers_total\{outcome="(.*)"\}')
     counted = ((found.fullmatch(name), value) for name, value in server.metrics().items())
-    return Counter({match[1]: int(value) for match, value in counted if match})
+    return Counter({match[1]: int(value) for match, value in counted if match and value})
 
 
 def is_cut(peer: Peer) -> bool:
@@ -89,6 +89,14 @@ def is_cut(peer: Peer) -> bool:
     except (Cut, ConnectionResetError):
         return True
     return False
+
+
+def is_dismissed(peer: Peer) -> bool:
+    """Whether a sender is refused or cut in the middle of its body."""
+    try:
+        return peer.answer().status >= 400
+    except (Cut, ConnectionError):
+        return True
 
 
 def crash(server: Server) -> None:
