@@ -20,6 +20,7 @@ RULES = [
     "interfaces",
     "quota",
     "window",
+    "intervals",
     "transfer",
     "peers",
     "rendezvous",
