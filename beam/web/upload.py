@@ -8,7 +8,6 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 import re
 from collections import deque
 from collections.abc import Callable
-from hmac import compare_digest
 from math import inf
 from typing import Any
 
@@ -17,7 +16,7 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthorized
+from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
@@ -30,6 +29,7 @@ from beam.web.offer import offer_of
 from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
+from beam.web.secret import check_secret
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
@@ -80,9 +80,7 @@ class Upload:
 
         :raises Unauthorized: it may not.
         """
-        secret = self._policy.auth
-        if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
-            raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
+        check_secret(self._policy, shown)
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
         """Ask to be admitted, and take the body.
@@ -111,7 +109,7 @@ class Upload:
         """Take what the request brings of ``body``."""
         request = self._request
         self._transfer, self._body = transfer, body
-        transfer.spool.registerProducer(self, True)
+        body.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
@@ -211,7 +209,8 @@ class Upload:
 
     def _fail(self, error: BeamError) -> None:
         """A sender that can come back may send again what was malformed."""
-        if isinstance(error, BadRequest) and self._transfer.options.resume is not None:
+        can_be_mended = isinstance(error, BadRequest) and not self._body.is_whole
+        if can_be_mended and self._transfer.options.resume is not None:
             self.cut(error)
         else:
             self._broker.fail(self._transfer, error)
@@ -240,7 +239,7 @@ class Upload:
         if not self._pieces:
             if self._ended:
                 self._finish()
-            elif not self._transfer.spool.paused:
+            elif not self._body.spool.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -272,6 +271,9 @@ class Upload:
         """
         self._half_closed = self._request.body_is_whole and not self._request.startedWriting
         return self._half_closed and not self.peer_gone()
+
+    def moved(self) -> int:
+        return self._body.received
 
     def peer_gone(self) -> bool:
         if self._is_done or self._left:
