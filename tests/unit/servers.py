@@ -49,6 +49,7 @@ class Server(Disk):
     def __init__(self, path: Path, cap: int = 64 * MIB, **more: Any) -> None:
         super().__init__(path, cap, **more)
         self.lasting = Lasting(self.store)
+        self.failures: list[BeamError] = []  # of bodies in pieces
 
     def begin(self, data: bytes, known: bool = True, found: IFound | None = None) -> Rehearsal:
         """Begin to send ``data``, or go on with what was ``found``."""
@@ -62,12 +63,7 @@ class Server(Disk):
         begin = self.store.create_pieces if found is None else found.open
         spool = begin(length, self.failures.append, lambda: self.lasting.record)
         assert IPieceSpool.providedBy(spool)
-        return cast(IPieceSpool, spool)
-
-    @property
-    def failures(self) -> list[BeamError]:
-        """What bodies in pieces have failed with."""
-        return self.__dict__.setdefault("_failures", [])
+        return spool
 
     def send(self, body: Rehearsal, upto: int | None = None) -> None:  # type: ignore[override]
         """Send on; what a writer writes of it is written."""

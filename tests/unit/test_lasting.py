@@ -73,7 +73,7 @@ def test_the_interfaces(path: Path) -> None:
     verifyObject(ILastingStore, server.store)
     found = server.found()
     verifyObject(IFound, found)
-    spool = found.open(None, pytest.fail, bytes)
+    spool = found.open(None, server.failures.append, bytes)
     verifyObject(ILastingSpool, spool)
     spool.abort(GONE)
     server.end()
@@ -110,7 +110,7 @@ def test_over_three_servers(path: Path) -> None:
     body = three.begin(DATA, found=found)
     drain = body.open()
     three.offload.run_all()
-    assert drain.got == DATA and not drain.complete
+    assert drain.got == DATA
     three.finish(body)
     assert drain.complete
     drain.close()
@@ -608,7 +608,7 @@ def test_killed_before_any_call(tmp_path: Path, known: bool) -> None:
 
 def check_left(path: Path, told: list[str]) -> None:
     """What was promised is there, and nothing half; also if the next servers are killed while they start."""
-    for step in range(0, 12, 3):
+    for step in range(0, 25, 4):
         with killed_at(path, step):
             Server(path).store.stop()
     server = Server(path)
@@ -623,23 +623,20 @@ def check_left(path: Path, told: list[str]) -> None:
     promised = [word for word in told if word in ("one", "two", "three")]
     names = [b"one", b"two", b"three"]
     if promised:
-        (record,) = found
+        ((record, last),) = found.items()
         assert names.index(record) >= len(promised) - 1
-        least = {1: 0, 2: 0, 3: 100 * KIB}[len(promised)]
-        assert found[record].size >= least
-        assert record != b"three" or found[record].size == 100 * KIB
-        body = server.begin(DATA[: 100 * KIB], found=found[record])
+        assert record != b"three" or last.size == 100 * KIB
+        body = server.begin(DATA[: 100 * KIB], found=last)
         drain = body.open()
         server.send(body)
         server.finish(body)
         assert drain.complete
         drain.close()
         body.spool.release()
-    for each in found.values():
-        if not promised:
+    else:
+        for each in found.values():
             each.remove()
-    for each in list(path.glob("server-*/lasting/*")):
-        assert each.joinpath("record").read_bytes() == b"other"
+    assert {each.read_bytes() for each in path.glob("server-*/lasting/*/record")} <= {b"other"}
     server.store.stop()
 
 
