@@ -16,7 +16,7 @@ from twisted.python.usage import UsageError
 from beam import __version__
 from beam.policy import Policy
 from beam.profiles import PROFILES, policy_of, profile_of
-from beam.values import count, patience, pattern, seconds, size, switch, word
+from beam.values import count, network, patience, pattern, seconds, size, switch, word
 
 STDERR_PREFIX = "beam: "
 
@@ -135,6 +135,7 @@ FLAGS = (
     Flag("max-connections", None, "", "connections at a time; below the descriptor limit if not given", count),
     Flag("max-waiting", None, "50000", "receivers that may wait", count),
     Flag("max-waiting-per-key", None, "1000", "receivers that may wait for one key", count),
+    Flag("trusted-proxy", None, "", "proxies that are believed: address, network or unix; repeatable", network, True),
     Flag(
         "allow-forward", None, "", "addresses that senders may forward to: a pattern, or any; repeatable", pattern, True
     ),
@@ -183,6 +184,10 @@ class Options(TwistedOptions):
     def opt_store(self, value: str) -> None:
         """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default [the profile's]"""
         self._many.setdefault("store", []).append(value)
+
+    def opt_trusted_proxy(self, value: str) -> None:
+        """proxies whose X-Forwarded-For is believed: an address, a network as 10.0.0.0/8, or unix; repeatable [none]"""
+        self._many.setdefault("trusted-proxy", []).extend(value.split())
 
     def opt_allow_forward(self, value: str) -> None:
         """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""

@@ -28,6 +28,7 @@ from beam.profiles import policy_of, profile_of
 from beam.quota import Quota
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
+from beam.web.proxies import Proxies
 from beam.web.request import Channel
 from beam.web.resource import Root
 from beam.web.scope import Scope
@@ -218,9 +219,11 @@ def makeService(options: Options) -> Relay:
     if options["max-connections"] is not None and options["max-connections"] > limit:
         fail(f"--max-connections: this process may have {limit} connections at most; raise its limit of open files")
     channels: dict[Channel, None] = {}
+    proxies = Proxies(tuple(options["trusted-proxy"]))
 
     def site(resource: IResource, among: dict[Channel, None]) -> BeamSite:
-        return BeamSite(resource, reactor, options["header-timeout"], options["max-connections"] or limit, among)
+        most = options["max-connections"] or limit
+        return BeamSite(resource, reactor, options["header-timeout"], most, among, proxies)
 
     builder = Builder(options, House(reactor, memory, options["data-dir"] or "", options["max-disk"]))
     try:

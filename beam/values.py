@@ -6,6 +6,7 @@ Values that cannot be are refused with a sentence, never bent.
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 
 from beam.target import Pattern, parse_pattern
@@ -116,3 +117,14 @@ def pattern(text: str) -> Pattern | None:
     :raises ValueError: it is none.
     """
     return parse_pattern(word(text))
+
+
+def network(text: str) -> IPv4Network | IPv6Network | str:
+    """An address, a network as ``10.0.0.0/8``, or ``unix``.
+
+    :raises ValueError: it is none, or has bits behind its prefix.
+    """
+    try:
+        return text if text == "unix" else ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address, no network such as 10.0.0.0/8, and not unix") from None
