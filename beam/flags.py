@@ -17,6 +17,7 @@ from beam import __version__
 from beam.policy import Policy
 from beam.profiles import PROFILES, policy_of, profile_of
 from beam.values import count, network, patience, pattern, seconds, size, switch, word
+from beam.web.rate import rates
 
 STDERR_PREFIX = "beam: "
 
@@ -135,6 +136,7 @@ FLAGS = (
     Flag("max-connections", None, "", "connections at a time; below the descriptor limit if not given", count),
     Flag("max-waiting", None, "50000", "receivers that may wait", count),
     Flag("max-waiting-per-key", None, "1000", "receivers that may wait for one key", count),
+    Flag("rate-limit", None, "", "requests of an address: 100/minute, or 5/second;100/minute", rates),
     Flag("trusted-proxy", None, "", "proxies that are believed: address, network or unix; repeatable", network, True),
     Flag(
         "allow-forward", None, "", "addresses that senders may forward to: a pattern, or any; repeatable", pattern, True

@@ -29,6 +29,7 @@ from beam.quota import Quota
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
 from beam.web.proxies import Proxies
+from beam.web.rate import Limiter
 from beam.web.request import Channel
 from beam.web.resource import Root
 from beam.web.scope import Scope
@@ -220,6 +221,7 @@ def makeService(options: Options) -> Relay:
         fail(f"--max-connections: this process may have {limit} connections at most; raise its limit of open files")
     channels: dict[Channel, None] = {}
     proxies = Proxies(tuple(options["trusted-proxy"]))
+    limiter = Limiter(options["rate-limit"]) if options["rate-limit"] is not None else None
 
     def site(resource: IResource, among: dict[Channel, None]) -> BeamSite:
         most = options["max-connections"] or limit
@@ -237,7 +239,7 @@ def makeService(options: Options) -> Relay:
             (
                 where,
                 endpoint(reactor, where),
-                site(Root(builder.scope(profile or options["profile"]), mounts), channels),
+                site(Root(builder.scope(profile or options["profile"]), mounts, limiter), channels),
             )
             for profile, where in options["listen"]
         ]

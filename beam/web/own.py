@@ -22,10 +22,12 @@ class Own:
 
     :param pages: what is at each of them.
     :param folders: first segments of which everything below is the server's own, and what it says to a stranger.
+    :param unlimited: those of the pages that may be asked for as often as one likes.
     """
 
     pages: Mapping[str, Page] = {}
     folders: Mapping[str, str] = {}
+    unlimited: frozenset[str] = frozenset()
 
     def has(self, path: str) -> bool:
         """Whether ``path`` is no key."""
@@ -115,6 +117,7 @@ OWN: Mapping[str, Own] = {
             "-": "Nothing is at this path; /-/help tells how to use this server.",
             "api": "The files API is not served here.",
         },
+        unlimited=frozenset({"-/health"}),
     ),
     "piping": Own(
         {

@@ -26,6 +26,7 @@ from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
 from beam.web.pages import landing_page
+from beam.web.rate import Limiter
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.send import send
@@ -62,13 +63,15 @@ class Root(Resource):
     """Every path of a listener.
 
     :param scope: whose keys are those below no prefix of ``mounts``.
+    :param limiter: of the requests of each address, if there is one.
     :raises ValueError: a policy names words or pages that there are not.
     """
 
     isLeaf = True
 
-    def __init__(self, scope: Scope, mounts: Sequence[Scope]) -> None:
+    def __init__(self, scope: Scope, mounts: Sequence[Scope], limiter: Limiter | None = None) -> None:
         super().__init__()
+        self._limiter = limiter
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):
@@ -86,6 +89,8 @@ class Root(Resource):
         if scope.policy.cors:
             request.setHeader("access-control-allow-origin", "*")
         try:
+            if self._limiter is not None and unquote(request.below)[1:] not in OWN[scope.policy.pages].unlimited:
+                self._limiter.count(request)
             self._dispatch(request, scope)
         except BeamError as error:
             refuse(request, error)
