@@ -22,6 +22,7 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
+from beam.web.cors import answer_preflight, is_preflight, permit
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
@@ -40,12 +41,6 @@ PREVIEWERS = re.compile(
     "Googlebot|bingbot",
     re.IGNORECASE,
 )
-PREFLIGHT = {
-    "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
-    "access-control-allow-headers": "Content-Type, Content-Disposition, X-Piping",
-    "access-control-expose-headers": "Access-Control-Allow-Headers",
-    "access-control-max-age": "86400",
-}  # of the Fetch standard, section 3.3.3
 
 
 def is_person(request: StreamingRequest) -> bool:
@@ -86,12 +81,15 @@ class Root(Resource):
         scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
         request.words = WORDS[scope.policy.words]
         request.below = (raw if raw.startswith(scope.prefix) else path).removeprefix(scope.prefix)
-        if scope.policy.cors:
-            request.setHeader("access-control-allow-origin", "*")
+        own, cors = OWN[scope.policy.pages], scope.policy.cors
+        permitted = bool(cors) and permit(request, cors, own.sharing)
         try:
-            if self._limiter is not None and unquote(request.below)[1:] not in OWN[scope.policy.pages].unlimited:
+            if self._limiter is not None and unquote(request.below)[1:] not in own.unlimited:
                 self._limiter.count(request)
-            self._dispatch(request, scope)
+            if permitted and not own.sharing.always and is_preflight(request):
+                answer_preflight(request, own.sharing)
+            else:
+                self._dispatch(request, scope)
         except BeamError as error:
             refuse(request, error)
         except Exception:  # the client must not wait for ever
@@ -131,13 +129,11 @@ class Root(Resource):
             self._receive(request, scope, key, query)
 
     def _options(self, request: StreamingRequest, scope: Scope, allowed: Sequence[str]) -> None:
-        if not scope.policy.cors:
+        sharing = OWN[scope.policy.pages].sharing
+        if scope.policy.cors and sharing.always:
+            answer_preflight(request, sharing)
+        else:
             answer(request, 204, "", {"allow": ", ".join(allowed)})
-            return
-        headers = dict(PREFLIGHT)
-        if request.getHeader("access-control-request-private-network") == "true":
-            headers["access-control-allow-private-network"] = "true"
-        answer(request, 200, "", headers)
 
     def _receive(self, request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
         if request.getHeader("service-worker") == "script":
@@ -163,7 +159,8 @@ class Root(Resource):
             raise rendezvous.nothing(key, now)
         found = transfer is not None and transfer.offer is not None
         page = landing_page(scope.base(request), scope.prefix, key, transfer, scope.policy.claims)
-        headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
+        request.responseHeaders.addRawHeader("vary", "accept, user-agent, sec-fetch-mode")
+        headers = {"x-robots-tag": "none"}
         answer(request, 200 if found else 404, page, headers, HTML)
 
     def _claim(self, request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:
