@@ -99,6 +99,11 @@ def is_dismissed(peer: Peer) -> bool:
         return True
 
 
+def wait_for_records(server: Server, n: int = 1) -> None:
+    """Wait until so many uploads are written down; who was answered need not."""
+    until(lambda: sum(path.name == "record" for path in lasting_files(server)) == n, f"{n} uploads are written down")
+
+
 def crash(server: Server) -> None:
     """End the process with SIGKILL, and start another one on the same folder."""
     running.remove(server)
