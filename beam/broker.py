@@ -34,6 +34,7 @@ from beam.patience import Patience
 from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
+from beam.throttle import Shaper
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
 TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
@@ -67,12 +68,16 @@ class Broker:
 
     :param clock: its ``seconds`` must not jump; the entry point sees to that.
     :param stores: by name; the first is the default.  Whoever made them starts and stops them.
+    :param shaper: keeps the pace of connections and addresses; its own, if it shares none with others.
     """
 
-    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore]) -> None:
+    def __init__(
+        self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore], shaper: Shaper | None = None
+    ) -> None:
         self.clock = clock
         self.policy = policy
         self.stores = stores
+        self.shaper = shaper or Shaper(clock)
         self.rendezvous = Rendezvous(policy)
         self.deadlines = Deadlines()
         self.deliveries: dict[Delivery, None] = {}
@@ -221,7 +226,8 @@ class Broker:
         life = self._lives[transfer]
         if life.told:
             return
-        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
+        held = transfer.sender_held()
+        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused and not held
         if life.sender.peer_gone():
             self.lost(transfer)
         elif life.patience.is_over(now, transfer.spool.head, could):

@@ -27,6 +27,7 @@ from beam.log import transfer_logger
 from beam.profiles import policy_of, profile_of
 from beam.quota import Quota
 from beam.store import House, make_store
+from beam.throttle import Shaper
 from beam.web.metrics import metrics_resource
 from beam.web.request import Channel
 from beam.web.resource import Root
@@ -180,6 +181,11 @@ class Builder:
     house: House
     stores: dict[str, tuple[str, IStore]] = field(init=False, factory=dict)  # by their strings
     scopes: dict[tuple[str, str], Scope] = field(init=False, factory=dict)
+    shaper: Shaper = field(init=False)
+
+    @shaper.default
+    def _shaper(self) -> Shaper:
+        return Shaper(self.house.reactor)
 
     def store(self, text: str) -> tuple[str, IStore]:
         """The store of that string, and its name."""
@@ -200,7 +206,7 @@ class Builder:
                     stores.sort(key=lambda each: each[1].keeps is not keeps)
                     if stores[0][1].keeps is not keeps:
                         raise ValueError(f"the profile {profile} needs another store: add --store {kind}")
-            broker = Broker(self.house.reactor, policy, dict(stores))
+            broker = Broker(self.house.reactor, policy, dict(stores), self.shaper)
             broker.observers.append(transfer_logger(policy, prefix))
             self.scopes[profile, prefix] = Scope(prefix, broker)
         return self.scopes[profile, prefix]

@@ -5,6 +5,7 @@ half is for stores that keep (disk): the sender is done when they are stored.  A
 error of the program.  ``docs/architecture.md`` has the picture, drawn from this table.
 """
 
+from collections.abc import Callable
 from enum import StrEnum
 from math import inf
 
@@ -176,6 +177,7 @@ class Transfer:
     whole_at: float | None = None  # seconds, when the body was whole
     served_at: float | None = None  # seconds, when the last complete download ended
     left_at: float | None = None  # seconds, when the last incomplete one ended
+    sender_held: Callable[[], bool] = bool  # whether the pace has held its sender back since this was last asked
     peers: list[str] = field(factory=list)  # addresses of the first receivers, for the log
 
     def on(self, event: Event) -> bool:

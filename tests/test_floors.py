@@ -31,8 +31,9 @@ RULES = [
     "deadlines",
     "body",
     "target",
+    "pace",
 ]
-REACTOR = ["producer", "broker", "delivery", "log"]
+REACTOR = ["producer", "broker", "delivery", "throttle", "log"]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},
@@ -43,7 +44,7 @@ OTHERS = {  # what each floor may import that is neither beam's nor Python's, be
         "twisted.plugin",
         "twisted.python",
     },
-    2: {"twisted.web", "twisted.protocols", "treq", "multipart", "prometheus_client", "OpenSSL"},
+    2: {"twisted.web", "twisted.protocols", "treq", "multipart", "prometheus_client", "puremagic", "OpenSSL"},
     3: {"twisted", "pytest", "pytest_twisted"},
 }
 PRIVATE_ALLOWED = {"beam.web.framing", "beam.web.request", "beam.web.transport", "beam.web.ways"}

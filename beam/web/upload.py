@@ -22,6 +22,7 @@ from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
 from beam.policy import Naming
+from beam.throttle import PacedSpool
 from beam.transfer import Forward, Offer, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
@@ -67,6 +68,7 @@ class Upload:
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
+        self._paced: PacedSpool | None = None  # what the body goes through, if it has to keep a pace
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
@@ -93,15 +95,20 @@ class Upload:
         if target is not None:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
         self._transfer = broker.send(self._key, options, length, self, forward)
+        spool = self._transfer.spool
+        throttle = broker.shaper.throttle(self._policy, request.channel, request.peer)
+        if throttle is not None:
+            self._paced = spool = PacedSpool(spool, throttle)
+            self._transfer.sender_held = self._paced.was_held
         self._body = Body(
-            self._transfer.spool,
+            spool,
             length,
             self._policy.max_pipe_size,
             announced,
             options.digest,
             doubted=length is not None and length != request.length,
         )
-        self._transfer.spool.registerProducer(self, True)
+        spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
@@ -199,6 +206,7 @@ class Upload:
         except BeamError as error:
             self._fail(error)
         else:
+            self._leave_pace()
             self._broker.whole(self._transfer, digests)
 
     def _fail(self, error: BeamError) -> None:
@@ -215,7 +223,7 @@ class Upload:
         if not self._pieces:
             if self._ended:
                 self._finish()
-            elif not self._transfer.spool.paused:
+            elif not self._body.spool.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -223,7 +231,12 @@ class Upload:
 
     # The connection and the outcome.
 
+    def _leave_pace(self) -> None:
+        if self._paced is not None:
+            self._paced.close()
+
     def _detach(self) -> None:
+        self._leave_pace()
         if self._connection is not None:
             self._connection.after_read = None
         if self._direct is not None:
