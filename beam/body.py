@@ -1,4 +1,4 @@
-"""The sender's body on its way into a spool: its length, its limit and its digests.
+"""The sender's body on its way into a spool: its length, its limit, its digests and its type.
 
 Every kind of upload end, direct or not, fills a spool through a ``Body``; so these rules stand once.
 """
@@ -6,12 +6,29 @@ Every kind of upload end, direct or not, fills a spool through a ``Body``; so th
 import hashlib
 from collections import deque
 from collections.abc import Mapping
+from typing import Protocol
 
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
 from beam.options import DIGESTS
 
 EMPTY = memoryview(b"")
+
+
+class Check(Protocol):
+    """Looks at a body as it comes."""
+
+    def take(self, data: memoryview) -> None:
+        """``data`` comes next.
+
+        :raises BeamError: the body is refused.
+        """
+
+    def end(self) -> None:
+        """That was all.
+
+        :raises BeamError: the body is refused.
+        """
 
 
 class Body:
@@ -22,6 +39,7 @@ class Body:
     :param announced: digests that the sender announced (RFC 9530): they must be right before the end is told.
     :param asked: the algorithm that the sender asked for, if any.
     :param doubted: whether ``length`` is only what the sender says, and no framing shows it.
+    :param check: what it has to pass before anybody has the whole.
     """
 
     def __init__(
@@ -32,6 +50,7 @@ class Body:
         announced: Mapping[str, bytes],
         asked: str | None,
         doubted: bool = False,
+        check: Check | None = None,
     ) -> None:
         self.spool = spool
         self.length = length
@@ -39,8 +58,9 @@ class Body:
         self.received = 0
         self._announced = announced
         self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
-        self._withholds = doubted or bool(announced)
-        self._last = b""  # the byte that is withheld until digests and length are right
+        self._check = check
+        self._withholds = doubted or bool(announced) or check is not None
+        self._last = b""  # the byte that is withheld until digests, length and type are right
         self._view = EMPTY
 
     def room(self) -> memoryview:
@@ -60,12 +80,15 @@ class Body:
         """The first ``n`` bytes of the last ``room`` came in.
 
         :raises TooLarge: they are more than the operator allows.
+        :raises BeamError: the check refuses them.
         """
         self.received += n
         if self.limit is not None and self.received > self.limit:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
         for each in self._hashes.values():
             each.update(self._view[:n])
+        if self._check is not None:
+            self._check.take(self._view[:n])
         if self._withholds and self.received == self.length and n:
             n -= 1
             self._last = bytes(self._view[n : n + 1])
@@ -101,6 +124,7 @@ class Body:
 
         :raises BadRequest: fewer bytes came than were announced.
         :raises DigestMismatch: an announced digest is not right.
+        :raises BeamError: the check refuses it.
         """
         if self.length is not None and self.received != self.length:
             raise BadRequest(f"The body has {self.received} bytes where {self.length} were announced; send it again.")
@@ -108,6 +132,8 @@ class Body:
         for name, value in self._announced.items():
             if digests[name] != value:
                 raise DigestMismatch(f"The {name} digest of what arrived is not the announced one; send it again.")
+        if self._check is not None:
+            self._check.end()
         if self._last:
             self.spool.room()[:1] = self._last
             self.spool.commit(1)

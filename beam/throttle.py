@@ -6,6 +6,7 @@ from that of the address; whoever finds too little there stands in line.
 """
 
 from collections.abc import Callable, Hashable
+from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
@@ -19,6 +20,20 @@ from beam.policy import Policy
 UNIX = "unix"  # what stands for the address of a peer that has none
 EMPTY = memoryview(b"")
 SOON = 0.001  # seconds; a timer that comes too early by a rounding must not come at once again
+
+
+class Request(Protocol):
+    """What has a body that is held back.
+
+    :ivar channel: its connection.
+    :ivar peer: the address behind it.
+    """
+
+    @property
+    def channel(self) -> Hashable: ...
+
+    @property
+    def peer(self) -> str: ...
 
 
 class Gate:
@@ -309,14 +324,13 @@ class Shaper:
     def __len__(self) -> int:
         return len(self._gates)
 
-    def throttle(self, policy: Policy, connection: Hashable, address: str) -> Throttle | None:
-        """What holds back an end of ``connection``; ``None`` if nothing does.
-
-        :param address: of the peer; ``UNIX`` is none.
-        """
-        shared = policy.bandwidth_per_address if address != UNIX else None
-        paces = ((connection, policy.bandwidth), (address, shared))
-        names = [(key, rate) for key, rate in paces if rate is not None]
+    def throttle(self, policy: Policy, request: Request) -> Throttle | None:
+        """What holds back the body of ``request``; ``None`` if nothing does."""
+        names: list[tuple[Hashable, int]] = []
+        if policy.bandwidth is not None:
+            names.append((request.channel, policy.bandwidth))
+        if policy.bandwidth_per_address is not None and request.peer != UNIX:
+            names.append((request.peer, policy.bandwidth_per_address))
         if not names:
             return None
         gates = []

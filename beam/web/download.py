@@ -163,7 +163,7 @@ class Download:
 
     def serve(self, delivery: IDelivery) -> None:
         self._delivery = delivery
-        throttle = self._broker.shaper.throttle(self._broker.policy, self._request.channel, self.peer)
+        throttle = self._broker.shaper.throttle(self._broker.policy, self._request)
         if throttle is not None:
             delivery.reader = PacedReader(delivery.reader, throttle)
         transfer, connection = delivery.transfer, self._request.connection

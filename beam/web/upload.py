@@ -28,6 +28,7 @@ from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
 from beam.web.fields import attachment, filename_in, has_control, safe_filename
 from beam.web.form import FilePart, FormDecoder, FormField
+from beam.web.media import type_check
 from beam.web.reply import REPLIES
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
@@ -68,6 +69,7 @@ class Upload:
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
+        self._check = type_check(scope.policy)
         self._paced: PacedSpool | None = None  # what the body goes through, if it has to keep a pace
 
     def file_length(self) -> int | None:
@@ -96,7 +98,7 @@ class Upload:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
         self._transfer = broker.send(self._key, options, length, self, forward)
         spool = self._transfer.spool
-        throttle = broker.shaper.throttle(self._policy, request.channel, request.peer)
+        throttle = broker.shaper.throttle(self._policy, request)
         if throttle is not None:
             self._paced = spool = PacedSpool(spool, throttle)
             self._transfer.sender_held = self._paced.was_held
@@ -107,6 +109,7 @@ class Upload:
             announced,
             options.digest,
             doubted=length is not None and length != request.length,
+            check=self._check,
         )
         spool.registerProducer(self, True)
         if self._connection is not None:
@@ -121,23 +124,32 @@ class Upload:
     def admitted(self) -> None:
         """Tell who waits what comes, and read the socket directly if that is possible."""
         request = self._request
+        disposition = field(request, "content-disposition") or ""
+        filename = filename_in(disposition)
+        self._named(filename)
         if request.length == 0:
             try:
                 self._body.end()  # a receiver of nothing has it all as soon as its head comes
             except BeamError as error:
                 self._fail(error)
                 return
-        disposition = field(request, "content-disposition") or ""
-        self.offer(filename_in(disposition), field(request, "content-type"), disposition)
+        self.offer(filename, field(request, "content-type"), disposition)
         way = request.way()
         if way is not None and not request.body_is_whole and self._transfer.outcome is None:
             self._direct = DirectUpload(way, request.framing(), self._body, self._broker.clock, self._fail)
             self._flow = self._direct
 
+    def _named(self, filename: str | None) -> str:
+        """The file's name, which its type may depend on."""
+        name = safe_filename(self._options.name or filename or self._key.split("/")[-1])
+        if self._check is not None:
+            self._check.filename = name
+        return name
+
     def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
         """The file's headers are known."""
         request, policy = self._request, self._policy
-        name = safe_filename(self._options.name or filename or self._key.split("/")[-1])
+        name = self._named(filename)
         if policy.naming is Naming.VERBATIM:
             shown = disposition if is_clean(disposition) else None
         else:

@@ -15,7 +15,7 @@ DATA = random.Random(50).randbytes(MEGABYTE)
 BOUNDARY = "x1d8f"
 FORM = f"Content-Type: multipart/form-data; boundary={BOUNDARY}"
 LATE = 30.0  # seconds that a busy machine may take for what takes four
-FLAGS = ("--store", "memory", "--store", "disk:{folder}/store", "--get-ttl", "0.2", "--put-ttl", "20")
+FLAGS = ("--store", "memory", "--store", "disk:{folder}/store", "--get-ttl", "0.2", "--put-ttl", "2")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,14 @@ def sent(relay: Relay, key: str, way: str, data: bytes = DATA) -> Background[int
 
 @pytest.mark.parametrize(
     ("ends", "way"),
-    [("tcp", "length"), ("tls", "length"), ("tcp", "chunked"), ("tls", "chunked"), ("tcp", "form"), ("haproxy", "form")],
+    [
+        ("tcp", "length"),
+        ("tls", "length"),
+        ("tcp", "chunked"),
+        ("tls", "chunked"),
+        ("tcp", "form"),
+        ("haproxy", "form"),
+    ],
 )
 def test_a_sender_and_its_receiver(slow: Server, key: str, ends: str, way: str) -> None:
     """Each at the pace, from memory, however the bytes come; nobody who keeps it is too slow or idle."""
@@ -99,7 +106,7 @@ def test_what_is_small_is_there_at_once(slow: Server, key: str) -> None:
     relay = Relay(slow, "disk", "tcp")
     began = time.monotonic()
     for i in range(5):
-        assert relay.connect().put(f"{key}/{i}?ttl=5&downloads=1", b"small").answer().status == 201
+        assert relay.connect().put(f"{key}/{i}?store=disk&ttl=5&downloads=1", b"small").answer().status == 201
         assert relay.ask("GET", f"{key}/{i}").body == b"small"
     assert time.monotonic() - began < 3
 
@@ -110,7 +117,7 @@ def test_one_connection_after_another_body(slow: Server, key: str) -> None:
     peer = relay.connect()
     with takes(3):
         for i in range(32):
-            assert peer.put(f"{key}/{i}?ttl=0", DATA[: 32 << 10]).answer().status == 201
+            assert peer.put(f"{key}/{i}?store=disk&ttl=0", DATA[: 32 << 10]).answer().status == 201
 
 
 def test_a_peer_that_is_idle_at_the_pace(slow: Server, key: str) -> None:
