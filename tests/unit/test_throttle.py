@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
+from unit.actors import Stage
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from beam.errors import SenderLost
+from beam.errors import Outcome, SenderLost
 from beam.interfaces import IReader, ISink, ISpool
 from beam.policy import Policy
 from beam.quota import Quota
@@ -368,3 +369,44 @@ def test_the_room_and_the_pace_both_hold(house: House) -> None:
     house.run(1)
     assert log[-2:] == ["resume", "resume"]
     paced.abort(SenderLost("x"))
+
+
+# Patience.
+
+
+def test_a_sender_that_is_held_is_not_idle() -> None:
+    """However long; once it is not held any more its time begins."""
+    stage = Stage()
+    sender = stage.offer()
+    receiver = stage.receive()
+    sender.send(10)
+    sender.transfer.sender_held = lambda: True
+    stage.wait(10 * stage.policy.idle_timeout)
+    assert sender.lives
+    sender.transfer.sender_held = bool
+    stage.wait(2 * stage.policy.idle_timeout)
+    assert stage.outcomes() == [Outcome.SENDER_IDLE]
+    assert receiver.over
+    stage.check_empty()
+
+
+@pytest.mark.parametrize("receivers", [1, 2])
+def test_a_receiver_that_is_held_is_neither_idle_nor_too_slow(house: House, receivers: int) -> None:
+    """Nor while others wait for it; once it is not held any more its time begins."""
+    stage = Stage()
+    sender = stage.offer()
+    for _ in range(receivers):
+        receiver = stage.receive(eager=False)
+        assert receiver.delivery is not None
+        throttle = house.throttle(Policy(bandwidth=RATE))
+        while n := throttle.allowance():
+            throttle.take(n)
+        receiver.delivery.reader = PacedReader(receiver.delivery.reader, throttle)
+    sender.send()
+    stage.wait(10 * stage.policy.idle_timeout)  # on a clock that is not the pace's
+    assert all(each.was_cut is None for each in stage.receivers)
+    house.run(2)
+    stage.wait(2 * stage.policy.idle_timeout)
+    assert all(each.was_cut is not None for each in stage.receivers)
+    stage.wait(stage.policy.resume_timeout)
+    stage.check_empty()
