@@ -14,6 +14,8 @@ from beam.policy import Policy
 from beam.record import Record, record_of
 from beam.transfer import Forward, State, Transfer
 
+START = 4096  # bytes of an unfinished body by which its type is told when its sender is back
+
 
 class Maker:
     """Makes the transfers of one broker.
@@ -95,6 +97,7 @@ class Maker:
             offer=record.offer,
             saved=True,
             length=record.length,
+            start=b"" if record.whole else found.start(START),
         )
         return transfer
 
