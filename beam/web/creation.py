@@ -35,6 +35,8 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     policy, broker = scope.policy, scope.broker
     concat = request.field("upload-concat") or ""
     sources = sources_of(broker, concat)
+    if sources and (request.field("upload-length") or request.field("upload-defer-length")):
+        raise BadRequest("An upload that is joined from others has their length; leave out Upload-Length.")
     length = sum(each.spool.head for each in sources) if sources else announced_length(request)
     if request.length != 0:
         check_type(request)
@@ -68,8 +70,15 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
         creation.save(transfer)
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
-        part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
-        (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        checked = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
+        part = checked or PartUpload(request, scope, transfer, reply)
+        part.is_first = True
+        try:
+            part.go_on(0, length)
+        except BeamError as error:
+            creation.cut(error)
+            broker.fail(transfer, error)
+            raise
 
 
 def sources_of(broker: Broker, concat: str) -> list[Transfer]:
