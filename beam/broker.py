@@ -219,22 +219,23 @@ class Broker:
         transfer.length = transfer.spool.head
         transfer.is_whole = True
 
-        def secured(_: None) -> None:
-            if transfer.outcome is None:
-                transfer.whole_at = self.clock.seconds()
-                transfer.saved = ILastingSpool.providedBy(transfer.spool)
-                self._happened(transfer, Event.WHOLE)
-                self._tell(transfer, News.WHOLE)
-                if transfer.outcome is None:
-                    self._look_whether_to_forward(transfer)
-                    self._look_whether_to_tell(transfer)
-                    self._look_whether_spent(transfer)
-
         if transfer.keeps:
-            transfer.spool.finish().addCallback(secured)
+            transfer.spool.finish().addCallback(lambda _: self._secured(transfer))
         else:
-            secured(None)
+            self._secured(transfer)
             transfer.spool.finish()
+
+    def _secured(self, transfer: Transfer) -> None:
+        """The whole body is where the store wants it."""
+        if transfer.outcome is None:
+            transfer.whole_at = self.clock.seconds()
+            transfer.saved = ILastingSpool.providedBy(transfer.spool)
+            self._happened(transfer, Event.WHOLE)
+            self._tell(transfer, News.WHOLE)
+            if transfer.outcome is None:
+                self._look_whether_to_forward(transfer)
+                self._look_whether_to_tell(transfer)
+                self._look_whether_spent(transfer)
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""
