@@ -31,6 +31,8 @@ RULES = [
     "deadlines",
     "body",
     "target",
+    "flow",
+    "listing",
 ]
 REACTOR = ["producer", "broker", "delivery", "log"]
 ENTRY = ["flags", "tap", "testing"]
