@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     STORE_FAILED = "store-failed"
     FORWARD_FAILED = "forward-failed"  # the target that the sender depends on did not take it
     CANCELLED = "cancelled"  # the operator or a shutdown ended it
+    SUSPENDED = "suspended"  # the server stopped; it goes on at its next start
 
 
 class Forwarded(StrEnum):
@@ -156,6 +157,21 @@ class Replaced(BeamError):
     status = 409
 
 
+class OffsetDiffers(BeamError):
+    """409: a sender goes on at another place than where its file ends here."""
+
+    status = 409
+
+    def __init__(self, sentence: str, offset: int) -> None:
+        super().__init__(sentence, {"Upload-Offset": str(offset)})
+
+
+class TakenOver(BeamError):
+    """409: the sender goes on with its file by another connection."""
+
+    status = 409
+
+
 class Gone(BeamError):
     """410: the bytes asked for were there and are no more."""
 
@@ -255,6 +271,12 @@ class Unavailable(BeamError):
 
 class Draining(Unavailable):
     """503: the server is about to stop."""
+
+
+class Suspended(Draining):
+    """503: the server is about to stop, and goes on with this transfer when it is back."""
+
+    outcome = Outcome.SUSPENDED
 
 
 class NoReceiver(BeamError):

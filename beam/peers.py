@@ -33,6 +33,9 @@ class ISender(Interface):
     def peer_gone() -> bool:
         """Whether the peer can be seen to have left, although nothing is being read from it."""
 
+    def cut(error: BeamError) -> None:
+        """Leave the transfer, which goes on without it: another connection sends, or this one is silent."""
+
 
 class IDelivery(Interface):
     """One receiver being served from one transfer."""

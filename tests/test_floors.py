@@ -34,11 +34,12 @@ RULES = [
     "flow",
     "listing",
 ]
-REACTOR = ["producer", "broker", "delivery", "log"]
+REACTOR = ["producer", "broker", "delivery", "sending", "record", "log"]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},
     1: {
+        "cattrs",
         "twisted.internet",
         "twisted.application",
         "twisted.logger",

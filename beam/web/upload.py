@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthorized
+from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, TooLarge, Unauthorized
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
@@ -27,7 +27,7 @@ from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
 from beam.web.fields import attachment, filename_in, has_control, safe_filename
 from beam.web.form import FilePart, FormDecoder, FormField
-from beam.web.reply import REPLIES
+from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 
@@ -50,27 +50,42 @@ def is_clean(value: str | None) -> TypeGuard[str]:
 
 @implementer(ISender, IPushProducer)
 class Upload:
-    """A raw body."""
+    """A raw body.
 
-    def __init__(self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions) -> None:
+    :param reply: what the sender hears, if not what the policy says.
+    :param total: bytes of the file, if the request brings only its first part.
+    """
+
+    doubts_length = False  # whether the length is only what the sender says
+
+    def __init__(
+        self,
+        request: StreamingRequest,
+        scope: Scope,
+        key: str,
+        options: SendOptions,
+        reply: SenderReply | None = None,
+        total: int | None = None,
+    ) -> None:
         self._request = request
         self._broker = scope.broker
         self._policy = scope.policy
         self._key = key
         self._options = options
-        self._reply = REPLIES[scope.policy.reply](request, scope)
+        self._total = total
+        self._reply = reply or REPLIES[scope.policy.reply](request, scope)
         self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
         self._half_closed = False
         self._left = False  # the connection is lost, and the broker knows
-        self._told = False  # how it ended
+        self._told = False  # how its part ended
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
-        return self._request.length
+        return self._request.length if self._total is None else self._total
 
     def check_secret(self, shown: str | None) -> None:
         """Whether the sender may send.
@@ -87,34 +102,41 @@ class Upload:
         :param target: where the file goes on to, if anywhere.
         :raises BeamError: the refusal.
         """
-        request, broker, options = self._request, self._broker, self._options
-        length = self.file_length()
+        options, length = self._options, self.file_length()
         forward = None
         if target is not None:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
-        self._transfer = broker.send(self._key, options, length, self, forward)
-        self._body = Body(
-            self._transfer.spool,
+        transfer = self._broker.send(self._key, options, length, self, forward)
+        transfer.body = Body(
+            transfer.spool,
             length,
             self._policy.max_pipe_size,
             announced,
             options.digest,
-            doubted=length is not None and length != request.length,
+            doubted=self.doubts_length and length is not None,
         )
-        self._transfer.spool.registerProducer(self, True)
+        if self._total is not None:
+            transfer.body.begin_part(self._request.length)
+        self.fill(transfer, transfer.body)
+
+    def fill(self, transfer: Transfer, body: Body) -> None:
+        """Take what the request brings of ``body``."""
+        request = self._request
+        self._transfer, self._body = transfer, body
+        transfer.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
         request.on_lost(self._lost, self._survives_half_close)
-        self._reply.begin(self._transfer, request.send_continue())
+        self._reply.begin(transfer, request.send_continue())
         self.admitted()
-        if self._transfer.outcome is None:
+        if transfer.outcome is None:
             request.take_body(self)
 
     def admitted(self) -> None:
         """Tell who waits what comes, and read the socket directly if that is possible."""
         request = self._request
-        if request.length == 0:
+        if request.length == 0 and not self._total:
             try:
                 self._body.end()  # a receiver of nothing has it all as soon as its head comes
             except BeamError as error:
@@ -122,8 +144,14 @@ class Upload:
                 return
         disposition = field(request, "content-disposition") or ""
         self.offer(filename_in(disposition), field(request, "content-type"), disposition)
+        self.read_directly()
+
+    def read_directly(self) -> None:
+        """Read the socket without Twisted, if that is possible."""
+        request = self._request
         way = request.way()
-        if way is not None and not request.body_is_whole and self._transfer.outcome is None:
+        is_framed = request.length is not None or self._body.missing is None  # chunks have to fit where bytes do
+        if way is not None and is_framed and not request.body_is_whole and self._transfer.outcome is None:
             self._direct = DirectUpload(way, request.framing(), self._body, self._broker.clock, self._fail)
             self._flow = self._direct
 
@@ -195,14 +223,38 @@ class Upload:
         self._request.resume_reading()
         try:
             self.check_end()
-            digests = self._body.end()
+            if self.is_last():
+                self._broker.whole(self._transfer, self._body.end())
+            else:
+                self._body.check_part(self._request.length)
+                self._leave()
+                self._reply.parted(self._transfer)
         except BeamError as error:
             self._fail(error)
-        else:
-            self._broker.whole(self._transfer, digests)
+
+    def is_last(self) -> bool:
+        """Whether the body is whole with what this request brought."""
+        return self._body.is_whole or self._body.length is None or self._transfer.options.resume is None
 
     def _fail(self, error: BeamError) -> None:
-        self._broker.fail(self._transfer, error)
+        """A sender that can come back may send again what was malformed."""
+        if isinstance(error, BadRequest) and self._transfer.options.resume is not None:
+            self.cut(error)
+        else:
+            self._broker.fail(self._transfer, error)
+
+    def _leave(self) -> None:
+        """The transfer goes on without this connection."""
+        self._detach()
+        self._pieces.clear()
+        self._told = True
+        self._broker.lost(self._transfer, self)
+
+    def cut(self, error: BeamError) -> None:
+        if not self._told:
+            self._leave()
+            if not self._left:
+                self._reply.dismiss(error)
 
     # Flow control, called by the spool.
 
@@ -233,7 +285,7 @@ class Upload:
         self._left = True
         self._detach()
         if not self._is_done:
-            self._broker.lost(self._transfer)
+            self._broker.lost(self._transfer, self)
 
     @property
     def _is_done(self) -> bool:
@@ -255,10 +307,8 @@ class Upload:
             self._request.interim(PROCESSING)  # a dead peer answers with a reset
         if self._request.body_is_whole:
             return self._request.peer_gone(0)
-        length = self._body.length
-        return self._request.peer_gone(
-            1 if length is None else length - self._body.received - sum(map(len, self._pieces))
-        )
+        missing = None if self._request.length is None else self._body.missing
+        return self._request.peer_gone(1 if missing is None else missing - sum(map(len, self._pieces)))
 
     def heard(self, news: News) -> None:
         if not self._left:
@@ -274,11 +324,46 @@ class Upload:
             self._reply.end(transfer)
 
 
+class PartUpload(Upload):
+    """A part of the body of ``transfer``, whose sender is back."""
+
+    def __init__(
+        self, request: StreamingRequest, scope: Scope, transfer: Transfer, reply: SenderReply | None = None
+    ) -> None:
+        super().__init__(request, scope, transfer.key, transfer.options, reply)
+        self._transfer = transfer
+
+    def go_on(self, offset: int, total: int | None) -> None:
+        """Take the part that begins at ``offset``, of a body of ``total`` bytes if that is known.
+
+        :raises BeamError: the refusal; the transfer is as it was.
+        """
+        transfer, limit, length = self._transfer, self._policy.max_pipe_size, self._request.length
+        if total is not None and transfer.length not in (None, total):
+            raise BadRequest(f"The file has {transfer.length} bytes, and not {total}; send the one that was begun.")
+        total = total if total is not None else transfer.length
+        if limit is not None and total is not None and total > limit:
+            raise TooLarge(f"The file has {total} bytes; this server takes {limit} at most.")
+        if total is not None and offset + (length or 0) > total:
+            raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
+        self._broker.resume(transfer, self, offset)
+        if transfer.body is None:
+            transfer.body = Body(transfer.spool, total, limit, {}, transfer.options.digest)
+        transfer.length = transfer.body.length = total
+        transfer.body.begin_part(length)
+        self.fill(transfer, transfer.body)
+
+    def admitted(self) -> None:
+        self.read_directly()
+
+
 class FormUpload(Upload):
     """A form: its first file is the transfer, which begins when that part's headers are there.
 
     Where fields may stand before the file, it is admitted only then: they say who sends, and how much.
     """
+
+    doubts_length = True
 
     def __init__(
         self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions, content_type: str
