@@ -223,8 +223,6 @@ class Broker:
     def offer(self, transfer: Transfer, offer: Offer) -> None:
         """The sender has said what it sends: serve whoever waits."""
         transfer.offer = offer
-        if transfer.options.resume is not None:
-            self.save(transfer)
         self._invite(transfer)
         self._look_whether_to_forward(transfer)
 

@@ -18,10 +18,11 @@ from beam.web.answer import admit_mistake, refuse
 from beam.web.fields import Part, announced_digests, part_in
 from beam.web.form import is_form
 from beam.web.forward import TargetPut, forward_headers, target_of
+from beam.web.part import PartUpload
 from beam.web.request import StreamingRequest
 from beam.web.resolve import resolve
 from beam.web.scope import Scope
-from beam.web.upload import FormUpload, PartUpload, Upload, field
+from beam.web.upload import FormUpload, Upload
 
 
 def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
@@ -38,8 +39,10 @@ def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, lis
         back.check_secret(bearer(request))
         back.go_on(part.start, part.total)
         return
-    if part is not None and (part.start or (options.resume is None and not part.is_whole)):
+    if part is not None and part.start:
         raise nothing_to_go_on_with(transfer)
+    if part is not None and options.resume is None and not part.is_whole:
+        raise PartRefused("The first part of a file has to say that others follow; send it with ?resume.")
     announced = announced_digests(
         [
             value
@@ -47,7 +50,7 @@ def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, lis
             for value in request.requestHeaders.getRawHeaders(name, [])
         ]
     )
-    content_type = field(request, "content-type") or ""
+    content_type = request.field("content-type") or ""
     upload: Upload
     if options.resume is not None:
         check_resumable(announced, options, scope.stores, is_form(content_type))
@@ -76,7 +79,7 @@ def part_of(request: StreamingRequest, policy: Policy) -> Part | None:
 
     :raises PartRefused: it says it in a way that cannot be, or where parts are not taken.
     """
-    content_range = field(request, "content-range")
+    content_range = request.field("content-range")
     if content_range is None:
         return None
     part = part_in(content_range)
@@ -109,7 +112,7 @@ def check_resumable(announced: dict[str, bytes], options: SendOptions, stores: M
 
 def bearer(request: StreamingRequest) -> str | None:
     """The token that ``request`` shows, if it does (RFC 6750, section 2.1)."""
-    scheme, _, token = (field(request, "authorization") or "").partition(" ")
+    scheme, _, token = (request.field("authorization") or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
 
 

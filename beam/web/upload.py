@@ -10,42 +10,30 @@ from collections import deque
 from collections.abc import Callable
 from hmac import compare_digest
 from math import inf
-from typing import Any, TypeGuard
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, TooLarge, Unauthorized
+from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthorized
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
-from beam.policy import Naming
-from beam.transfer import Forward, Offer, Transfer
+from beam.transfer import Forward, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import attachment, filename_in, has_control, safe_filename
+from beam.web.fields import filename_in
 from beam.web.form import FilePart, FormDecoder, FormField
+from beam.web.offer import offer_of
 from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
-HTML = re.compile(r"\s*text/html\s*(?=;|$)", re.IGNORECASE)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
-
-
-def field(request: StreamingRequest, name: str) -> str | None:
-    """The value of a header that is given once, as text."""
-    value = request.getHeader(name)
-    return None if value is None else str(value)
-
-
-def is_clean(value: str | None) -> TypeGuard[str]:
-    """Whether ``value`` can be a field of the receivers' responses."""
-    return value is not None and value != "" and not has_control(value)
 
 
 @implementer(ISender, IPushProducer)
@@ -142,8 +130,8 @@ class Upload:
             except BeamError as error:
                 self._fail(error)
                 return
-        disposition = field(request, "content-disposition") or ""
-        self.offer(filename_in(disposition), field(request, "content-type"), disposition)
+        disposition = request.field("content-disposition") or ""
+        self.offer(filename_in(disposition), request.field("content-type"), disposition)
         self.read_directly()
 
     def read_directly(self) -> None:
@@ -157,26 +145,11 @@ class Upload:
 
     def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
         """The file's headers are known."""
-        request, policy = self._request, self._policy
-        name = safe_filename(self._options.name or filename or self._key.split("/")[-1])
-        if policy.naming is Naming.VERBATIM:
-            shown = disposition if is_clean(disposition) else None
-        else:
-            shown = attachment(name) if filename or policy.naming is Naming.ATTACHMENT else None
-        kind = content_type if is_clean(content_type) else policy.default_type
-        if policy.html_as_text and kind is not None:
-            kind = HTML.sub("text/plain", kind, count=1)
-        offer = Offer(
-            length=self.file_length(),
-            content_type=kind,
-            content_encoding=field(request, "content-encoding"),
-            last_modified=field(request, "last-modified"),
-            filename=name,
-            disposition=shown,
-            x_piping=tuple(request.requestHeaders.getRawHeaders("x-piping", [])),
-            peer=request.peer,
-        )
-        self._broker.offer(self._transfer, offer)
+        transfer, length = self._transfer, self.file_length()
+        offer = offer_of(self._request, self._policy, transfer, length, filename, content_type, disposition)
+        self._broker.offer(transfer, offer)
+        if transfer.options.resume is not None:
+            self._broker.save(transfer)
 
     # The body, as it comes.
 
@@ -322,39 +295,6 @@ class Upload:
             self._reply.leave()
         else:
             self._reply.end(transfer)
-
-
-class PartUpload(Upload):
-    """A part of the body of ``transfer``, whose sender is back."""
-
-    def __init__(
-        self, request: StreamingRequest, scope: Scope, transfer: Transfer, reply: SenderReply | None = None
-    ) -> None:
-        super().__init__(request, scope, transfer.key, transfer.options, reply)
-        self._transfer = transfer
-
-    def go_on(self, offset: int, total: int | None) -> None:
-        """Take the part that begins at ``offset``, of a body of ``total`` bytes if that is known.
-
-        :raises BeamError: the refusal; the transfer is as it was.
-        """
-        transfer, limit, length = self._transfer, self._policy.max_pipe_size, self._request.length
-        if total is not None and transfer.length not in (None, total):
-            raise BadRequest(f"The file has {transfer.length} bytes, and not {total}; send the one that was begun.")
-        total = total if total is not None else transfer.length
-        if limit is not None and total is not None and total > limit:
-            raise TooLarge(f"The file has {total} bytes; this server takes {limit} at most.")
-        if total is not None and offset + (length or 0) > total:
-            raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
-        self._broker.resume(transfer, self, offset)
-        if transfer.body is None:
-            transfer.body = Body(transfer.spool, total, limit, {}, transfer.options.digest)
-        transfer.length = transfer.body.length = total
-        transfer.body.begin_part(length)
-        self.fill(transfer, transfer.body)
-
-    def admitted(self) -> None:
-        self.read_directly()
 
 
 class FormUpload(Upload):
