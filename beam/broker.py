@@ -301,6 +301,16 @@ class Broker:
             transfer.fail(error)
             self._end(transfer)
 
+    def remove(self, transfer: Transfer, error: BeamError) -> None:
+        """Nobody is to have ``transfer`` any more; who reads what is kept reads on to its end.
+
+        :param error: what its sender and its receivers hear, if it is not whole.
+        """
+        if transfer.state is State.KEPT:
+            self._happened(transfer, Event.SPENT)
+        else:
+            self.fail(transfer, error)
+
     def _tell(self, transfer: Transfer, news: News) -> None:
         life = self._lives.get(transfer)
         if life is not None:

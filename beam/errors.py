@@ -201,6 +201,12 @@ class TooLarge(BeamError):
     outcome = Outcome.TOO_LARGE
 
 
+class UnsupportedType(BeamError):
+    """415: the body is of a type that is not taken (RFC 9110, 15.5.16)."""
+
+    status = 415
+
+
 class RangeNotSatisfiable(BeamError):
     """416: the range begins beyond the end (RFC 9110, 15.5.17)."""
 

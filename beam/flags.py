@@ -116,6 +116,7 @@ FLAGS = (
     Flag("data-dir", "d", "", "where a disk store lies if its string does not say", word),
     Flag("max-disk", "D", "10G", "what a disk store may keep if its string does not say", size),
     Flag("max-pipe-size", "P", "", "largest file that is taken", size),
+    Flag("max-file-size", None, "", "the same for the files API, if it is another", size),
     Flag("put-ttl", None, "30", "seconds to keep a stored file", seconds),
     Flag("get-ttl", None, "5", "seconds to keep it after a complete download", seconds),
     Flag("max-ttl", None, "86400", "cap of ?ttl=", seconds),

@@ -72,13 +72,6 @@ class Chunk:
         """Whether it ends the file."""
         return self.number == self.plan.chunks
 
-    @property
-    def longest(self) -> int:
-        """Bytes that it can have at most: Flow.js lets the last one have the rest, so that none is short."""
-        if self.length is not None:
-            return self.length
-        return 2 * self.plan.chunk_size - 1
-
     def check(self, length: int) -> None:
         """Whether it can have ``length`` bytes.
 
@@ -86,10 +79,10 @@ class Chunk:
         """
         if self.length is not None and length != self.length:
             raise BadRequest(f"Chunk {self.number} has {length} bytes and should have {self.length}; send it again.")
-        if self.length is None and not least(self.plan) <= length <= self.longest:
+        longest = 2 * self.plan.chunk_size - 1  # Flow.js lets it have the rest, so that none is short
+        if self.length is None and not least(self.plan) <= length <= longest:
             raise BadRequest(
-                f"The last chunk has {length} bytes; it has {least(self.plan)} to {self.longest}, "
-                "as flowChunkSize has it."
+                f"The last chunk has {length} bytes; it has {least(self.plan)} to {longest}, as flowChunkSize has it."
             )
 
 

@@ -22,6 +22,7 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
+from beam.web.api import Files, serve
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
@@ -58,17 +59,24 @@ def is_person(request: StreamingRequest) -> bool:
     return accepts(request, "text/html") and agent.startswith("Mozilla")
 
 
+def is_api(scope: Scope, path: str) -> bool:
+    """Whether ``path`` (decoded, without its first slash) is one of those for programs."""
+    return not scope.prefix and path.split("/")[0] == "api" and "api" in OWN[scope.policy.pages].folders
+
+
 class Root(Resource):
     """Every path of a listener.
 
     :param scope: whose keys are those below no prefix of ``mounts``.
+    :param files: those of the files API, where a store can keep them.
     :raises ValueError: a policy names words or pages that there are not.
     """
 
     isLeaf = True
 
-    def __init__(self, scope: Scope, mounts: Sequence[Scope]) -> None:
+    def __init__(self, scope: Scope, mounts: Sequence[Scope], files: Files | None = None) -> None:
         super().__init__()
+        self._files = files
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):
@@ -81,7 +89,7 @@ class Root(Resource):
         raw = request.path.decode("ascii", "replace")
         path = unquote(raw)
         scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
-        request.words = WORDS[scope.policy.words]
+        request.words = WORDS["files" if is_api(scope, path[1:]) else scope.policy.words]
         request.below = (raw if raw.startswith(scope.prefix) else path).removeprefix(scope.prefix)
         if scope.policy.cors:
             request.setHeader("access-control-allow-origin", "*")
@@ -107,6 +115,9 @@ class Root(Resource):
         own = OWN[scope.policy.pages]
         query = query_of(request.uri.partition(b"?")[2], scope.policy.strict)
         is_own = own.has(path)
+        if is_api(scope, path) and path not in own.pages:
+            serve(request, self._files, path, query)
+            return
         if is_own and method in ("PUT", "POST"):
             raise Reserved(f"This path is reserved; choose another key: {GOOD_KEY}.")
         allowed = READ_ONLY if is_own else methods

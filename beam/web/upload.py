@@ -7,7 +7,7 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from hmac import compare_digest
 from math import inf
 from typing import Any
@@ -21,6 +21,7 @@ from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthori
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
+from beam.policy import Policy
 from beam.transfer import Forward, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
@@ -34,6 +35,16 @@ from beam.web.scope import Scope
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+def check_secret(policy: Policy, shown: str | None) -> None:
+    """Whether whoever shows this may send.
+
+    :raises Unauthorized: it may not.
+    """
+    secret = policy.auth
+    if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
+        raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
 
 
 @implementer(ISender, IPushProducer)
@@ -80,9 +91,7 @@ class Upload:
 
         :raises Unauthorized: it may not.
         """
-        secret = self._policy.auth
-        if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
-            raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
+        check_secret(self._policy, shown)
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
         """Ask to be admitted, and take the body.
@@ -111,7 +120,7 @@ class Upload:
         """Take what the request brings of ``body``."""
         request = self._request
         self._transfer, self._body = transfer, body
-        transfer.spool.registerProducer(self, True)
+        body.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
@@ -196,14 +205,21 @@ class Upload:
         self._request.resume_reading()
         try:
             self.check_end()
-            if self.is_last():
-                self._broker.whole(self._transfer, self._body.end())
-            else:
-                self._body.check_part(self._request.length)
-                self._leave()
-                self._reply.parted(self._transfer)
+            self.settle()
         except BeamError as error:
             self._fail(error)
+
+    def settle(self) -> None:
+        """All that this request brings is in the spool.
+
+        :raises BeamError: it is not right.
+        """
+        if self.is_last():
+            self._broker.whole(self._transfer, self._body.end())
+        else:
+            self._body.check_part(self._request.length)
+            self._leave()
+            self._reply.parted(self._transfer)
 
     def is_last(self) -> bool:
         """Whether the body is whole with what this request brought."""
@@ -240,7 +256,7 @@ class Upload:
         if not self._pieces:
             if self._ended:
                 self._finish()
-            elif not self._transfer.spool.paused:
+            elif not self._body.spool.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -301,19 +317,28 @@ class FormUpload(Upload):
     """A form: its first file is the transfer, which begins when that part's headers are there.
 
     Where fields may stand before the file, it is admitted only then: they say who sends, and how much.
+
+    :param known: names of more fields that may.
     """
 
     doubts_length = True
 
     def __init__(
-        self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions, content_type: str
+        self,
+        request: StreamingRequest,
+        scope: Scope,
+        key: str,
+        options: SendOptions,
+        content_type: str,
+        reply: SenderReply | None = None,
+        known: Collection[str] = (),
     ) -> None:
-        super().__init__(request, scope, key, options)
+        super().__init__(request, scope, key, options, reply)
         self._fields: dict[str, str] = {}
         self._awaited: Callable[[], None] | None = None  # admits it
         self._limit = Deadline(lambda _: self._fail(RequestTimeout("The file of the form did not come in time.")))
-        known = FIELDS if scope.policy.form_fields else ()
-        self._decoder = FormDecoder(content_type, scope.policy.any_part, known)
+        self._known = (*known, *(FIELDS if scope.policy.form_fields else ()))
+        self._decoder = FormDecoder(content_type, scope.policy.any_part, self._known)
 
     def check_secret(self, shown: str | None) -> None:
         if shown is not None or not self._policy.form_fields:
@@ -321,7 +346,7 @@ class FormUpload(Upload):
             self._fields["authentication"] = shown or ""
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
-        if self._policy.form_fields:
+        if self._known:
             self._awaited = lambda: super(FormUpload, self).begin(announced, target)
             self._broker.at(self._limit, self._broker.clock.seconds() + self._policy.idle_timeout)
             self._request.on_lost(self._await_no_more, lambda: False)
