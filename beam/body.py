@@ -4,13 +4,12 @@ Every kind of upload end, direct or not, fills a spool through a ``Body``; so th
 in parts, each by a request of its own.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Mapping
 
+from beam.digests import HASHES
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
-from beam.options import DIGESTS
 
 EMPTY = memoryview(b"")
 
@@ -41,7 +40,7 @@ class Body:
         self.received = spool.head
         self._until = length  # where the part that comes ends, if that is known
         self._announced = announced
-        self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
+        self._hashes = {name: HASHES[name]() for name in {*announced, *([asked] if asked else [])}}
         self._withholds = doubted or bool(announced)
         self._last = b""  # the byte that is withheld until digests and length are right
         self._view = EMPTY

@@ -178,8 +178,18 @@ class Gone(BeamError):
     status = 410
 
 
+class Removed(Gone):
+    """410: it was taken back."""
+
+
 class Claimed(Gone):
     """410: another receiver has the file."""
+
+
+class WrongType(BeamError):
+    """415: what is sent is not of the media type that this path takes."""
+
+    status = 415
 
 
 class LengthRequired(BeamError):
@@ -224,6 +234,18 @@ class DigestMismatch(BeamError):
 
     status = 422
     outcome = Outcome.DIGEST_MISMATCH
+
+
+class ChecksumMismatch(BeamError):
+    """460: a part is not what its checksum says (tus 1.0.0, checksum)."""
+
+    status = 460
+
+
+class UnsupportedVersion(BeamError):
+    """412: the client speaks another version of tus (tus 1.0.0, version)."""
+
+    status = 412
 
 
 class HeadTooLarge(BeamError):

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
+from beam.digests import DIGESTS
 from beam.errors import BadRequest
 from beam.policy import Policy
 from beam.values import count, seconds
 
 FORWARDS = {"spool", "best-effort"}
-DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}  # RFC 9530, section 5: name on the wire -> hashlib's
 SEND_OPTIONS = ("store", "readers", "n", "downloads", "ttl", "wait", "name", "digest", "forward", "resume")
 
 

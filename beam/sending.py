@@ -56,7 +56,7 @@ class Sending:
         self.dismiss()
         now = self.hub.clock.seconds()
         self.sender = sender
-        self._patience = Patience(self.hub.policy.idle_timeout, now, self.transfer.spool.head)
+        self._patience = Patience(self.hub.policy.idle_timeout, now)
         self.hub.at(self._absence, inf)
         self.hub.at(self._watch, now + TICK)
 
@@ -101,7 +101,7 @@ class Sending:
         could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
         if sender.peer_gone():
             self.hub.lost(transfer, sender)
-        elif self._patience.is_over(now, transfer.spool.head, could):
+        elif self._patience.is_over(now, sender.moved(), could):
             error = RequestTimeout("Nothing came from the sender for too long; send the file again.")
             if transfer.options.resume is None:
                 self.hub.fail(transfer, error)

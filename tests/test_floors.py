@@ -20,6 +20,7 @@ RULES = [
     "interfaces",
     "quota",
     "window",
+    "intervals",
     "transfer",
     "peers",
     "rendezvous",
@@ -30,11 +31,12 @@ RULES = [
     "patience",
     "deadlines",
     "body",
+    "digests",
     "target",
     "flow",
     "listing",
 ]
-REACTOR = ["producer", "broker", "delivery", "sending", "record", "log"]
+REACTOR = ["producer", "pump", "broker", "delivery", "sending", "record", "log"]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},

@@ -19,25 +19,26 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
-from beam.interfaces import IFound, IHouse, IStore, IStoreMaker
+from beam.interfaces import IFound, IHouse, ILastingSpool, ILastingStore, IStoreMaker
 from beam.quota import Quota
 from beam.store import arguments
 from beam.store.blob import BLOCK, Blob, Offload, failure_of
 from beam.store.file import DiskSpool
-from beam.store.found import Found, find, open_cut
+from beam.store.found import Found, find, open_file
 from beam.store.home import Home
+from beam.store.journal import Journal
 from beam.store.lasting import LastingSpool
 from beam.store.memory import RingSpool, ring_sizes
-from beam.store.places import LastingPlace
+from beam.store.pieces import PieceSpool
+from beam.store.places import NEW, LastingPlace
 from beam.values import size
 
 THREADS = 8
-NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 T = TypeVar("T")
 
 
-@implementer(IStore)
+@implementer(ILastingStore)
 class DiskStore:
     """Files below ``path``, at most ``quota.cap`` bytes of them.
 
@@ -96,24 +97,47 @@ class DiskStore:
         self._check_space(length)
         ring = self._ring(length)
         with refused(ring.release, folder.remove):
-            folder.path.mkdir(mode=0o700)
-            fd = os.open(folder.data, NEW, 0o600)
+            fd = folder.make()
         place = LastingPlace(folder, record)
         return LastingSpool(ring, self._blob(fd, length), place, self._memory, self._offload, failed)
 
+    def create_pieces(
+        self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> PieceSpool:
+        folder = self._home.folder()
+        self._check_space(length)
+        with refused(folder.remove):
+            fd = folder.make(in_pieces=True)
+        place = LastingPlace(folder, record)
+        return self._pieces(self._blob(fd, length), place, Journal(folder.journal), length, failed)
+
     def _go_on(
         self, found: Found, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes], /
-    ) -> LastingSpool:
-        """The spool of what was found, which goes on where a block ends, or at its end."""
+    ) -> ILastingSpool:
+        """The spool of what was found; one that has no pieces goes on where a block ends, or at its end."""
+        place = LastingPlace(found.folder, record, saved=True)
+        if found.journal is not None:
+            with refused():
+                fd = open_file(found.folder.data, None)
+            blob = found.hand_over(fd, found.size, length)
+            return self._pieces(blob, place, found.journal, length, failed)
         size = found.size if length is None else min(found.size, length)
         if size != length:
             size -= size % BLOCK
         ring = self._ring(length, size)
         with refused(ring.release):
-            fd = open_cut(found.folder.data, size)
-        blob = found.hand_over(fd, size, length)
-        place = LastingPlace(found.folder, record, saved=True)
-        return LastingSpool(ring, blob, place, self._memory, self._offload, failed)
+            fd = open_file(found.folder.data, size)
+        return LastingSpool(ring, found.hand_over(fd, size, length), place, self._memory, self._offload, failed)
+
+    def _pieces(
+        self,
+        blob: Blob,
+        place: LastingPlace,
+        journal: Journal,
+        length: int | None,
+        failed: Callable[[BeamError], None],
+    ) -> PieceSpool:
+        return PieceSpool(blob, place, journal, self._memory, self._offload, failed, length, self._window)
 
     def _check_space(self, length: int | None) -> None:
         if length is not None and length > self._quota.free:

@@ -93,6 +93,7 @@ class FileSpool(Spool):
     def starve(self, reader: Reader) -> None:
         assert isinstance(reader, FileReader)
         if reader.block is None or reader.block.waiting is None:
+            self._shelf.closed(reader)  # it has caught up
             super().starve(reader)
 
     def closed(self, reader: Reader) -> None:

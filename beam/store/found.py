@@ -15,6 +15,7 @@ from beam.errors import BeamError, StoreFull
 from beam.interfaces import IFound, ILastingSpool
 from beam.quota import Quota
 from beam.store.blob import BLOCK, LARGE, Blob
+from beam.store.journal import Journal
 from beam.store.places import Folder
 
 log = Logger()
@@ -31,7 +32,10 @@ class Opens(Protocol):
 @implementer(IFound)
 @define(eq=False)
 class Found:
-    """A body that a former server left; it counts against ``quota`` from the start."""
+    """A body that a former server left; it counts against ``quota`` from the start.
+
+    :param journal: what has come of it, if it comes in pieces.
+    """
 
     folder: Folder
     quota: Quota
@@ -39,6 +43,7 @@ class Found:
     record: bytes
     size: int
     age: float
+    journal: Journal | None
     charged: int = field(init=False, default=0)
 
     def charge(self, n: int) -> None:
@@ -77,22 +82,24 @@ def find(folders: Iterable[Folder], quota: Quota, opens: Opens) -> list[Found]:
         try:
             data = folder.data.stat()
             record = folder.record.read_bytes()
+            journal = Journal.read(folder.journal, data.st_size) if folder.journal.exists() else None
         except OSError:
             log.failure("{folder} cannot be read, and stays as it is", folder=folder.path)
             continue
         # The wall clock is the only one that goes on while no server runs; it may have been set back.
         age = max(0.0, time.time() - data.st_mtime)
-        found.append(Found(folder, quota, opens, record, data.st_size, age))
-        found[-1].charge(data.st_size)
+        size = data.st_size if journal is None else journal.there.end
+        found.append(Found(folder, quota, opens, record, size, age, journal))
+        found[-1].charge(data.st_size if journal is None else journal.there.total)
     return found
 
 
-def open_cut(path: Path, size: int) -> int:
-    """A descriptor of the file at ``path``, which has ``size`` bytes then; when its last byte came stays known."""
+def open_file(path: Path, size: int | None) -> int:
+    """A descriptor of the file at ``path``, which is cut to ``size``, if given; when its last byte came stays known."""
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
         before = os.fstat(fd)
-        if before.st_size != size:
+        if size is not None and before.st_size != size:
             os.ftruncate(fd, size)
             os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     except OSError:

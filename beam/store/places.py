@@ -15,6 +15,8 @@ from attrs import define, field, frozen
 
 from beam.store.blob import Blob
 
+NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
 
 class Place(Protocol):
     """Where one file has its name."""
@@ -66,6 +68,13 @@ class Folder:
     def journal(self) -> Path:
         """What has come of it, if it comes in pieces."""
         return self.path / "pieces"
+
+    def make(self, in_pieces: bool = False) -> int:
+        """Make it, with an empty file; the descriptor of that."""
+        self.path.mkdir(mode=0o700)
+        if in_pieces:
+            os.close(os.open(self.journal, NEW, 0o600))
+        return os.open(self.data, NEW, 0o600)
 
     def write_record(self, content: bytes) -> None:
         """Put ``content`` in the place of the record, in one step, and wait until the disk has it.  Blocks."""

@@ -14,8 +14,7 @@ from beam.web.chunk import probe, upload_chunk
 from beam.web.files import PREFIX, change, delete, download, show_head, show_list, upload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
-from beam.web.send import bearer
-from beam.web.upload import check_secret
+from beam.web.secret import bearer, check_secret
 
 NO_STORE = "The files API needs a disk store, which this server does not have: start it with --store disk:PATH."
 NOTHING = f"Nothing is at this path; the files are at {PREFIX}."

@@ -25,7 +25,7 @@ from beam.web.form import is_form
 from beam.web.offer import offer_of
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
-from beam.web.send import bearer
+from beam.web.secret import bearer
 from beam.web.upload import FormUpload, Upload
 
 EXISTS = "Chunk already exists"

@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote_to_bytes
 
 from attrs import frozen
 
+from beam.digests import DIGESTS
 from beam.errors import BadRequest, KeyTooLong, MissingKey
-from beam.options import DIGESTS
 from beam.policy import Keys
 from beam.transfer import Span
 

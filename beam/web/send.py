@@ -23,6 +23,7 @@ from beam.web.reply import SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.resolve import resolve
 from beam.web.scope import Scope
+from beam.web.secret import bearer
 from beam.web.upload import FormUpload, Upload
 
 
@@ -116,12 +117,6 @@ def check_resumable(announced: dict[str, bytes], options: SendOptions, stores: M
         raise BadRequest(
             "A digest would be lost when this server restarts; leave out the digest, or the option resume."
         )
-
-
-def bearer(request: StreamingRequest) -> str | None:
-    """The token that ``request`` shows, if it does (RFC 6750, section 2.1)."""
-    scheme, _, token = (request.field("authorization") or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
 
 
 async def forward(

@@ -8,7 +8,6 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 import re
 from collections import deque
 from collections.abc import Callable, Collection
-from hmac import compare_digest
 from math import inf
 from typing import Any
 
@@ -17,11 +16,10 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthorized
+from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
-from beam.policy import Policy
 from beam.transfer import Forward, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
@@ -31,20 +29,11 @@ from beam.web.offer import offer_of
 from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
+from beam.web.secret import check_secret
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
-
-
-def check_secret(policy: Policy, shown: str | None) -> None:
-    """Whether whoever shows this may send.
-
-    :raises Unauthorized: it may not.
-    """
-    secret = policy.auth
-    if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
-        raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
 
 
 @implementer(ISender, IPushProducer)
@@ -227,7 +216,8 @@ class Upload:
 
     def _fail(self, error: BeamError) -> None:
         """A sender that can come back may send again what was malformed."""
-        if isinstance(error, BadRequest) and self._transfer.options.resume is not None:
+        can_be_mended = isinstance(error, BadRequest) and not self._body.is_whole
+        if can_be_mended and self._transfer.options.resume is not None:
             self.cut(error)
         else:
             self._broker.fail(self._transfer, error)
@@ -288,6 +278,9 @@ class Upload:
         """
         self._half_closed = self._request.body_is_whole and not self._request.startedWriting
         return self._half_closed and not self.peer_gone()
+
+    def moved(self) -> int:
+        return self._body.received
 
     def peer_gone(self) -> bool:
         if self._is_done or self._left:

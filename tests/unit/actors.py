@@ -349,6 +349,9 @@ class Sender:
     def cut(self, error: BeamError) -> None:
         raise AssertionError("it does not come back, so that nobody takes its place")
 
+    def moved(self) -> int:
+        return self.transfer.spool.head
+
     def peer_gone(self) -> bool:
         assert self.lives, "nobody asks for a sender whose transfer has ended"
         return self.gone

@@ -1,24 +1,17 @@
 """Bodies that outlive their server: what was told to be safe is there at the next start, and all else is gone."""
 
-import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
-from twisted.logger import LogEvent
-from unit.disks import KIB, MIB, RING, Disk, out_of_cache
+from unit.disks import MIB, RING, Disk
 from unit.test_stores import at_once
-from zope.interface.verify import verifyObject
 
-from beam.errors import BeamError, SenderLost, StoreFailed, StoreFull, Unavailable
-from beam.interfaces import IFound, IHouse, ILastingSpool, IStore
+from beam.errors import BeamError, SenderLost, Unavailable
+from beam.interfaces import IFound, IHouse, IStore
 from beam.quota import Quota
-from beam.store.blob import BLOCK
 from beam.store.disk import DiskStore
 from beam.testing import Rehearsal, StoreContract, some_bytes
 
