@@ -276,6 +276,7 @@ class Broker:
                     self._look_whether_to_forward(transfer)
                     self._look_whether_to_tell(transfer)
                     self._look_whether_spent(transfer)
+                self._look_whether_drained()
 
         if transfer.keeps:
             transfer.spool.finish().addCallback(secured)
@@ -585,10 +586,9 @@ class Broker:
         """Nobody waits for what goes on at the next start."""
         if self.drained is None or self.drained.called:
             return
-        for transfer in list(self.rendezvous.transfers.values()):
-            alone = self._lives[transfer].sending.sender is None and not transfer.receiving
-            if transfer.saved and alone and transfer.outcome is None:
-                self.fail(transfer, Suspended(PARTING))
+        for transfer, life in list(self._lives.items()):
+            if transfer.saved and life.sending.sender is None and not transfer.receiving:
+                self.fail(transfer, Suspended(PARTING))  # which may have ended others by now
         if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
             self.drained.callback(None)
 

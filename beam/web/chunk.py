@@ -92,7 +92,7 @@ class ChunkUpload(Upload):
         self._assemblies = assemblies
         self._given = given
         self._piece: ISpool | None = None  # nothing of it is wanted without one
-        self._unwanted = 0  # bytes that came all the same
+        self._came = 0  # bytes, but for those that were read directly
         self._watch = Deadline(self._look)
 
     def parameters(self) -> dict[str, str]:
@@ -157,9 +157,9 @@ class ChunkUpload(Upload):
             self._forget()
             return
         self._piece = self._assembly.spool.piece(chunk.start, chunk.length, self._fail)
-        self._patience = Patience(self._policy.idle_timeout, now)
+        self._patience = Patience(self._policy.idle_timeout, now, chunk.start)
         self._broker.at(self._watch, now + TICK)
-        self.fill(transfer, Body(self._piece, chunk.length, None, announced, None))
+        self.fill(transfer, Body(self._piece, chunk.start + chunk.length, None, announced, None))
 
     def admitted(self) -> None:
         self.read_directly()
@@ -168,9 +168,12 @@ class ChunkUpload(Upload):
         """The file is known without them."""
 
     def take(self, data: bytes) -> None:
-        if self._piece is None:
-            self._unwanted += len(data)
-        elif not self._told:
+        self._came += len(data)
+        if self._piece is None or self._told:
+            return
+        if self._came > (self._chunk.length or 0):
+            self._fail(BadRequest(f"The chunk has more than {self._chunk.length} bytes; send it again."))
+        else:
             super().take(data)
 
     # The end.
@@ -179,11 +182,12 @@ class ChunkUpload(Upload):
         if self._told:
             return
         if self._piece is not None:
+            self._chunk.check((self._chunk.length or 0) - (self._body.missing or 0))
             self._body.end()
         elif self._assembly.has(self._chunk):
             self._tell(200, EXISTS)
             return
-        elif self._unwanted:
+        elif self._came:
             raise BadRequest("The file is said to be empty (flowTotalSize) and is not; send it again.")
         self._broker.at(self._watch, inf)
         ensureDeferred(self._arrive())

@@ -14,17 +14,19 @@ from attrs import evolve
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.defer import ensureDeferred
 
-from beam.broker import Broker
+from beam.broker import DRAINING, Broker
 from beam.deadlines import Deadline
 from beam.errors import (
     BadRequest,
     BeamError,
+    Draining,
     Gone,
     NotFound,
     RequestTimeout,
     ServiceWorkerRefused,
     StoreFailed,
     TooLarge,
+    Unavailable,
     UnsupportedType,
 )
 from beam.listing import File, page_of, wanted_of
@@ -61,7 +63,7 @@ def file_of(transfer: Transfer) -> File:
         content_type=offer.content_type,
         created=transfer.created,
         received=transfer.spool.head,
-        complete=transfer.whole_at is not None,
+        complete=transfer.is_whole and transfer.saved,
     )
 
 
@@ -69,8 +71,11 @@ def find(broker: Broker, id: str) -> Transfer:
     """The file.
 
     :raises NotFound: there is none.
+    :raises Draining: it waits for the next start of the server.
     """
     transfer = broker.rendezvous.transfers.get(id)
+    if transfer is None and broker.drained is not None:
+        raise Draining(DRAINING)
     if transfer is None or transfer.offer is None:
         raise NotFound(f"There is no file with this id; GET {PREFIX} lists those that are here.")
     return transfer
@@ -156,8 +161,10 @@ async def rename(request: StreamingRequest, broker: Broker, id: str, name: str) 
     try:
         transfer = find(broker, id)
         assert transfer.offer is not None
+        if transfer.is_whole and not transfer.saved:
+            raise Unavailable("The end of the file is being written; try again in a moment.", 1)
         transfer.offer = evolve(transfer.offer, filename=name, disposition=attachment(name))
-        if transfer.saved or transfer.is_whole:  # else it is written with the rest, if there is a rest
+        if transfer.saved:  # else the name is written with the rest
             await broker.save(transfer).addTimeout(broker.policy.idle_timeout, broker.clock)
         tell(request, 200, file_of(transfer).shown())
     except DeferredTimeout:

@@ -139,8 +139,11 @@ class Api:
     # Chunks.
 
     def chunk(self, flow: Flow, number: int, *fields: str, data: bytes | None = None, **changed: object) -> Answer:
-        """Send a chunk as a form."""
-        kind, body = form(flow.fields(number, **changed), flow.part(number) if data is None else data, "blob")
+        """Send a chunk as a form, which has to say how long the last one is."""
+        part = flow.part(number) if data is None else data
+        if not flow.tells_size:
+            changed = {"flowCurrentChunkSize": len(part), **changed}
+        kind, body = form(flow.fields(number, **changed), part, "blob")
         return self.ask("POST", CHUNKED, f"Content-Type: {kind}", *fields, body=body)
 
     def raw_chunk(self, flow: Flow, number: int, *fields: str, data: bytes | None = None, **changed: object) -> Answer:

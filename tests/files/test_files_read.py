@@ -68,7 +68,7 @@ def test_a_file_stays(serve: Callable[..., Api]) -> None:
         assert api.read(file) == b"123"
     gone = api.ask("PUT", "/key", body=b"1")
     assert gone.status == 201
-    until(lambda: api.ask("GET", "/key?wait=0").status == 404, "what is no file of the API is gone")
+    until(lambda: api.ask("HEAD", "/key").status == 404, "what is no file of the API is gone")
     assert api.read(file) == b"123"
 
 

@@ -92,7 +92,7 @@ def test_a_digest_is_checked(api: Api) -> None:
     fields = ("Repr-Digest: sha-256=:" + good + ":",)
     file = file_of(api.ask("POST", f"{UPLOAD}?name=a", *fields, body=DATA), 201)
     assert api.ask("GET", f"{FILES}/{file['id']}")["repr-digest"] == f"sha-256=:{good}:"
-    answer = api.ask("POST", f"{UPLOAD}?name=b", *fields, body=DATA[:-1] + b"!")
+    answer = api.ask("POST", f"{UPLOAD}?name=b", *fields, body=DATA[::-1])
     problem(answer, 422, "digest")
     assert api.list() == [file]
 
@@ -122,8 +122,14 @@ def test_a_sender_that_breaks_off_leaves_nothing(api: Api) -> None:
 @pytest.mark.parametrize(
     ("kind", "body", "status", "word"),
     [
-        ("multipart/form-data; boundary=x", b"--x\r\n\r\nno file\r\n--x--\r\n", 400, "no file"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--\r\n',
+            400,
+            "no file",
+        ),
         ("multipart/form-data; boundary=x", b"--x--\r\n", 400, "no file"),
+        ("multipart/form-data; boundary=x", b"--x\r\n\r\nnonsense\r\n--x--\r\n", 400, "malformed"),
         ("multipart/form-data; boundary=x", b"nonsense", 400, "form"),
         ("multipart/form-data", b"--x--\r\n", 400, "boundary"),
         (
