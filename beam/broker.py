@@ -37,6 +37,7 @@ from beam.policy import Policy, Reply
 from beam.record import Record, record_of
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
 from beam.sending import Sending
+from beam.throttle import Shaper
 from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
 PEERS_IN_LOG = 8
@@ -68,13 +69,22 @@ class Broker:
     :param clock: its ``seconds`` must not jump; the entry point sees to that.
     :param stores: by name; the first is the default.  Whoever made them starts and stops them.
     :param name: by which its records are found again; no other broker of the server has it.
+    :param shaper: keeps the pace of connections and addresses; its own, if it shares none with others.
     """
 
-    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore], name: str = "") -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        policy: Policy,
+        stores: Mapping[str, IStore],
+        name: str = "",
+        shaper: Shaper | None = None,
+    ) -> None:
         self.name = name
         self.clock = clock
         self.policy = policy
         self.stores = stores
+        self.shaper = shaper or Shaper(clock)
         self.rendezvous = Rendezvous(policy)
         self.deadlines = Deadlines()
         self.deliveries: dict[Delivery, None] = {}

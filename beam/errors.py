@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too-large"
     BAD_BODY = "bad-body"  # a form without a file, a broken chunk
     DIGEST_MISMATCH = "digest-mismatch"
+    TYPE_REFUSED = "type-refused"  # a file of a kind that the operator does not allow
     STORE_FULL = "store-full"
     STORE_FAILED = "store-failed"
     FORWARD_FAILED = "forward-failed"  # the target that the sender depends on did not take it
@@ -211,10 +212,11 @@ class TooLarge(BeamError):
     outcome = Outcome.TOO_LARGE
 
 
-class UnsupportedType(BeamError):
-    """415: the body is of a type that is not taken (RFC 9110, 15.5.16)."""
+class UnsupportedMediaType(BeamError):
+    """415: the file is not of a type that the operator allows (RFC 9110, 15.5.16)."""
 
     status = 415
+    outcome = Outcome.TYPE_REFUSED
 
 
 class RangeNotSatisfiable(BeamError):
@@ -246,6 +248,18 @@ class UnsupportedVersion(BeamError):
     """412: the client speaks another version of tus (tus 1.0.0, version)."""
 
     status = 412
+
+
+class TooManyRequests(BeamError):
+    """429: the client's address has made as many requests as it may (RFC 6585, section 4).
+
+    :param retry_after: seconds after which it may make another.
+    """
+
+    status = 429
+
+    def __init__(self, sentence: str, retry_after: int) -> None:
+        super().__init__(sentence, {"Retry-After": str(retry_after)})
 
 
 class HeadTooLarge(BeamError):

@@ -16,7 +16,8 @@ from twisted.python.usage import UsageError
 from beam import __version__
 from beam.policy import Policy
 from beam.profiles import PROFILES, policy_of, profile_of
-from beam.values import count, patience, pattern, seconds, size, switch, word
+from beam.values import count, media_type, network, origin, patience, pattern, rate, seconds, size, switch, word
+from beam.web.rate import rates
 
 STDERR_PREFIX = "beam: "
 
@@ -40,6 +41,11 @@ class Flag:
     text: str
     parse: Callable[[str], Any]
     many: bool = False
+    commas: bool = False  # whether they may separate, too
+
+    def split(self, text: str) -> list[str]:
+        """The values of a variable that has several."""
+        return (text.replace(",", " ") if self.commas else text).split()
 
     @property
     def variable(self) -> str:
@@ -50,7 +56,8 @@ class Flag:
     def knob(self) -> str | None:
         """The field of the policy that it sets, if it does."""
         name = self.name.replace("-", "_")
-        return next((each for each in (name, name.removesuffix("_timeout")) if each in fields_dict(Policy)), None)
+        names = (name, name.removesuffix("_timeout"), name.removesuffix("_origin"))
+        return next((each for each in names if each in fields_dict(Policy)), None)
 
 
 def profile(text: str) -> str:
@@ -117,6 +124,18 @@ FLAGS = (
     Flag("max-disk", "D", "10G", "what a disk store may keep if its string does not say", size),
     Flag("max-pipe-size", "P", "", "largest file that is taken", size),
     Flag("max-file-size", None, "", "the same for the files API, if it is another", size),
+    Flag("bandwidth", None, "", "bytes per second of each connection", rate),
+    Flag("bandwidth-per-address", None, "", "bytes per second of all connections of one address together", rate),
+    Flag(
+        "allow-types",
+        None,
+        "",
+        "what files must be by their content: image/png,image/*; repeatable [anything]",
+        media_type,
+        True,
+        True,
+    ),
+    Flag("deny-types", None, "", "what they must not be, also of what is allowed; repeatable", media_type, True, True),
     Flag("put-ttl", None, "30", "seconds to keep a stored file", seconds),
     Flag("get-ttl", None, "5", "seconds to keep it after a complete download", seconds),
     Flag("max-ttl", None, "86400", "cap of ?ttl=", seconds),
@@ -138,6 +157,9 @@ FLAGS = (
     Flag("max-connections", None, "", "connections at a time; below the descriptor limit if not given", count),
     Flag("max-waiting", None, "50000", "receivers that may wait", count),
     Flag("max-waiting-per-key", None, "1000", "receivers that may wait for one key", count),
+    Flag("rate-limit", None, "", "requests of an address: 100/minute, or 5/second;100/minute", rates),
+    Flag("trusted-proxy", None, "", "proxies that are believed: address, network or unix; repeatable", network, True),
+    Flag("cors-origin", None, "", "origins whose pages may send and receive, or *; repeatable", origin, True),
     Flag(
         "allow-forward", None, "", "addresses that senders may forward to: a pattern, or any; repeatable", pattern, True
     ),
@@ -187,9 +209,25 @@ class Options(TwistedOptions):
         """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default [the profile's]"""
         self._many.setdefault("store", []).append(value)
 
+    def opt_trusted_proxy(self, value: str) -> None:
+        """proxies whose X-Forwarded-For is believed: an address, a network as 10.0.0.0/8, or unix; repeatable [none]"""
+        self._many.setdefault("trusted-proxy", []).extend(value.split())
+
+    def opt_cors_origin(self, value: str) -> None:
+        """origins whose pages may send and receive: https://example.org, or * for all; repeatable [none]"""
+        self._many.setdefault("cors-origin", []).extend(value.split())
+
     def opt_allow_forward(self, value: str) -> None:
         """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""
         self._many.setdefault("allow-forward", []).extend(value.split())
+
+    def opt_allow_types(self, value: str) -> None:
+        """what files must be by their content: image/png,image/*; repeatable [anything]"""
+        self._many.setdefault("allow-types", []).extend(value.replace(",", " ").split())
+
+    def opt_deny_types(self, value: str) -> None:
+        """what they must not be, also of what is allowed; repeatable [nothing]"""
+        self._many.setdefault("deny-types", []).extend(value.replace(",", " ").split())
 
     def opt_version(self) -> None:
         """Display beam's version and exit."""
@@ -215,7 +253,7 @@ class Options(TwistedOptions):
             variable = next((name for name in names if name in os.environ), None)
             if given is None and variable is not None:
                 origin, given = variable, os.environ[variable]
-                given = given.split() if flag.many else given
+                given = flag.split(given) if flag.many else given
             was_given = given is not None
             if given is None:
                 given = flag.default.split() if flag.many else flag.default or None

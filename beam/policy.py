@@ -8,7 +8,20 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from beam.target import Pattern
-from beam.values import count, interval, member, patience, seconds, size, switch, word, words
+from beam.values import (
+    count,
+    interval,
+    media_types,
+    member,
+    origins,
+    patience,
+    rate,
+    seconds,
+    size,
+    switch,
+    word,
+    words,
+)
 
 OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "resume", "download")
 MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
@@ -46,6 +59,8 @@ class Keys(StrEnum):
 
 
 SIZE = {"parse": size}
+RATE = {"parse": rate}
+TYPES = {"parse": media_types}
 SECONDS = {"parse": seconds}
 PATIENCE = {"parse": patience}
 COUNT = {"parse": count}
@@ -79,6 +94,10 @@ class Policy:
     allow_forward: tuple[Pattern | None, ...] = ()
     allow_forward_private: bool = field(default=False, metadata=SWITCH)
     list_keys: bool = field(default=False, metadata=SWITCH)
+    bandwidth: int | None = field(default=None, metadata=RATE)  # of each connection
+    bandwidth_per_address: int | None = field(default=None, metadata=RATE)  # of all its connections together
+    allow_types: tuple[str, ...] = field(default=(), metadata=TYPES)  # all, if none is given
+    deny_types: tuple[str, ...] = field(default=(), metadata=TYPES)  # also of those that are allowed
     auth: str | None = field(default=None, metadata=WORD, repr=False)  # what a sender must show
 
     # Who meets whom.
@@ -110,7 +129,7 @@ class Policy:
     default_type: str | None = field(default="application/octet-stream", metadata={"parse": lambda text: text or None})
     html_as_text: bool = field(default=False, metadata=SWITCH)
     landing: bool = field(default=True, metadata=SWITCH)  # browsers and previewers get a page, and take nothing
-    cors: bool = field(default=False, metadata=SWITCH)  # pages of any origin may send and receive
+    cors: tuple[str, ...] = field(default=(), metadata={"parse": origins})  # whose pages may send and receive
     words: str = field(default="beam", metadata=WORD)  # the table of texts
     pages: str = field(default="beam", metadata=WORD)  # the table of the server's own paths
     plain_metrics: bool = field(default=False, metadata=SWITCH)  # six of the metrics also without the prefix

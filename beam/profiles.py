@@ -91,7 +91,7 @@ PROFILES: Mapping[str, Profile] = {
             default_type=None,
             html_as_text=True,
             landing=False,
-            cors=True,
+            cors=("*",),
             words="piping",
             pages="piping",
         )
@@ -145,7 +145,10 @@ def profile_of(text: str) -> Profile:
     return PROFILES[name]
 
 
-OF_THE_OPERATOR = ("resume_timeout", "upload_ttl", "idle_timeout", "min_rate", "list_keys", "auth")
+OF_THE_OPERATOR = (
+    *("resume_timeout", "upload_ttl", "idle_timeout", "min_rate", "bandwidth", "bandwidth_per_address"),
+    *("allow_types", "deny_types", "list_keys", "auth"),
+)
 
 
 def policy_of(text: str, given: Mapping[str, Any]) -> Policy:

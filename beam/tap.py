@@ -29,11 +29,14 @@ from beam.profiles import files_policy, policy_of, profile_of
 from beam.quota import Quota
 from beam.record import decode
 from beam.store import House, make_store
+from beam.throttle import Shaper
 from beam.web.api import Files
 from beam.web.files import PREFIX
 from beam.web.metrics import metrics_resource
+from beam.web.proxies import Proxies
+from beam.web.rate import Limiter
 from beam.web.request import Channel
-from beam.web.resource import Root
+from beam.web.resource import Root, is_api
 from beam.web.scope import Scope
 from beam.web.site import BeamSite
 from beam.web.transport import make_direct
@@ -196,6 +199,11 @@ class Builder:
     house: House
     stores: dict[str, tuple[str, IStore]] = field(init=False, factory=dict)  # by their strings
     scopes: dict[tuple[str, str], Scope] = field(init=False, factory=dict)
+    shaper: Shaper = field(init=False)
+
+    @shaper.default
+    def _shaper(self) -> Shaper:
+        return Shaper(self.house.reactor)
 
     def store(self, text: str) -> tuple[str, IStore]:
         """The store of that string, and its name."""
@@ -217,7 +225,7 @@ class Builder:
                     if stores[0][1].keeps is not keeps:
                         raise ValueError(f"the profile {profile} needs another store: add --store {kind}")
             name = prefix or ("" if profile == self.options["profile"] else f"{profile}@")
-            broker = Broker(self.house.reactor, policy, dict(stores), name)
+            broker = Broker(self.house.reactor, policy, dict(stores), name, self.shaper)
             broker.observers.append(transfer_logger(policy, prefix))
             self.scopes[profile, prefix] = Scope(prefix, broker)
         return self.scopes[profile, prefix]
@@ -229,7 +237,7 @@ class Builder:
             return None
         largest = self.options["max-file-size"]
         policy = files_policy(policy, policy.max_pipe_size if largest is None else largest)
-        broker = Broker(self.house.reactor, policy, lasting, PREFIX)
+        broker = Broker(self.house.reactor, policy, lasting, PREFIX, self.shaper)
         broker.observers.append(transfer_logger(policy, PREFIX))
         return Files(Scope(PREFIX, broker))
 
@@ -246,9 +254,12 @@ def makeService(options: Options) -> Relay:
     if options["max-connections"] is not None and options["max-connections"] > limit:
         fail(f"--max-connections: this process may have {limit} connections at most; raise its limit of open files")
     channels: dict[Channel, None] = {}
+    proxies = Proxies(tuple(options["trusted-proxy"]))
+    limiter = Limiter(options["rate-limit"]) if options["rate-limit"] is not None else None
 
     def site(resource: IResource, among: dict[Channel, None]) -> BeamSite:
-        return BeamSite(resource, reactor, options["header-timeout"], options["max-connections"] or limit, among)
+        most = options["max-connections"] or limit
+        return BeamSite(resource, reactor, options["header-timeout"], most, among, proxies)
 
     builder = Builder(options, House(reactor, memory, options["data-dir"] or "", options["max-disk"]))
     try:
@@ -259,9 +270,10 @@ def makeService(options: Options) -> Relay:
             raise ValueError("--mount: a prefix is given twice")
         mounts = [builder.scope(text, prefix) for prefix, text in options["mount"]]
         roots = [(where, builder.scope(profile or options["profile"])) for profile, where in options["listen"]]
-        files = builder.files(roots[0][1].policy)
+        files = builder.files(next((each for _, each in roots if is_api(each, "api")), roots[0][1]).policy)
         listeners = [
-            (where, endpoint(reactor, where), site(Root(scope, mounts, files), channels)) for where, scope in roots
+            (where, endpoint(reactor, where), site(Root(scope, mounts, limiter, files), channels))
+            for where, scope in roots
         ]
         scopes = [*builder.scopes.values(), *([files.scope] if files is not None else [])]
         brokers, stores = [scope.broker for scope in scopes], [store for _, store in builder.stores.values()]

@@ -6,6 +6,7 @@ Values that cannot be are refused with a sentence, never bent.
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 
 from beam.target import Pattern, parse_pattern
@@ -22,6 +23,34 @@ def size(text: str) -> int:
     if not match:
         raise ValueError(f"{text!r} is not a size: write digits and perhaps K, M, G or T, such as 500M")
     return int(match[1]) * UNITS[match[2]]
+
+
+def rate(text: str) -> int:
+    """Bytes per second, more than none, written as a size.
+
+    :raises ValueError: it is no such number.
+    """
+    if not size(text):
+        raise ValueError("it is more than 0 bytes per second")
+    return size(text)
+
+
+def media_types(text: str) -> tuple[str, ...]:
+    """Media types (RFC 9110, 8.3.1) with commas between, in lower case; ``image/*`` is all of ``image``.
+
+    :raises ValueError: one of them is none.
+    """
+    return tuple(media_type(each) for each in text.split(",")) if text else ()
+
+
+def media_type(text: str) -> str:
+    """One media type or pattern of them.
+
+    :raises ValueError: it is none.
+    """
+    if not re.fullmatch(r"\*/\*|[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)", text):
+        raise ValueError(f"{text!r} is no media type: write one such as image/png or image/*")
+    return text.lower()
 
 
 def seconds(text: str) -> float:
@@ -116,3 +145,35 @@ def pattern(text: str) -> Pattern | None:
     :raises ValueError: it is none.
     """
     return parse_pattern(word(text))
+
+
+def network(text: str) -> IPv4Network | IPv6Network | str:
+    """An address, a network as ``10.0.0.0/8``, or ``unix``.
+
+    :raises ValueError: it is none, or has bits behind its prefix.
+    """
+    try:
+        return text if text == "unix" else ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address, no network such as 10.0.0.0/8, and not unix") from None
+
+
+def origin(text: str) -> str:
+    """The origin of pages as browsers write it (RFC 6454, section 6.2), or ``*`` for all.
+
+    :raises ValueError: it is none, or would never be written so.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", text)
+    if text != "*" and (not match or match[1] + (match[3] or "") in ("http:80", "https:443")):
+        raise ValueError(
+            f"{text!r} is not an origin: write *, or such as https://example.org, in small letters and without a path"
+        )
+    return text
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins with commas between; nothing is none of them.
+
+    :raises ValueError: one of them is no origin.
+    """
+    return tuple(origin(each) for each in text.split(",")) if text else ()

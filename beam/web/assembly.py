@@ -5,14 +5,17 @@ What is known of such a file is noted with its transfer, so that a server that s
 
 from uuid import uuid4
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from beam.broker import DRAINING, Broker
 from beam.errors import BeamError, Draining, KeyInUse, SenderLost, TooLarge
+from beam.excerpt import excerpt
 from beam.flow import Chunk, Plan, chunk_of, plan_of
 from beam.interfaces import IPieceSpool
 from beam.options import SendOptions
+from beam.policy import Policy
 from beam.transfer import Transfer
+from beam.web.media import HEAD, TAIL, type_check, type_of
 
 OTHER_FILE = "Another file has this identifier (flowIdentifier): its name or its numbers differ; choose another one."
 GONE = SenderLost("The sender left before the end of its chunk.")
@@ -26,6 +29,7 @@ class Assembly:
     :ivar coming: numbers of those that are on their way.
     :ivar arrived: whether there is any.
     :ivar noted: whether what is known of it now is safe.
+    :ivar ends: whether every chunk is there, and somebody sees to what follows.
     """
 
     plan: Plan
@@ -33,6 +37,7 @@ class Assembly:
     coming: set[int] = field(factory=set)
     arrived: bool = False
     noted: bool = False
+    ends: bool = False
 
     @property
     def spool(self) -> IPieceSpool:
@@ -109,7 +114,7 @@ class Assemblies:
     def left(self, assembly: Assembly, chunk: Chunk, error: BeamError) -> None:
         """``chunk`` comes no more; a file of which nothing is there is let go."""
         assembly.coming.discard(chunk.number)
-        if assembly.transfer.outcome is None and not assembly.transfer.is_whole:
+        if assembly.transfer.outcome is None and not assembly.ends:
             if assembly.coming or assembly.arrived:
                 self._broker.away(assembly.transfer)
             else:
@@ -132,5 +137,34 @@ class Assemblies:
         """``chunk`` is safe."""
         assembly.coming.discard(chunk.number)
         assembly.arrived = True
-        if not assembly.transfer.is_whole:
+        if not assembly.ends:
             self._broker.away(assembly.transfer)
+
+    async def end(self, assembly: Assembly) -> None:
+        """Every chunk is there: the file is whole if it is one that is taken."""
+        transfer, broker = assembly.transfer, self._broker
+        assembly.ends = True
+        try:
+            await look_at(transfer, broker.policy)
+        except BeamError as error:
+            broker.fail(transfer, error)
+        if transfer.outcome is None:
+            broker.whole(transfer, {})
+
+
+async def look_at(transfer: Transfer, policy: Policy) -> None:
+    """See from its start and its end what the file is.
+
+    :raises UnsupportedMediaType: it is not taken.
+    """
+    spool, size = transfer.spool, transfer.spool.head
+    head = await excerpt(spool, 0, min(size, HEAD))
+    tail = await excerpt(spool, max(HEAD, size - TAIL), size)
+    offer, check = transfer.offer, type_check(policy)
+    assert offer is not None
+    if check is not None:
+        check.filename = offer.filename
+        check.take(memoryview(head))
+        check.take(memoryview(tail))
+        check.end()
+    transfer.offer = evolve(offer, content_type=type_of(head, tail, offer.filename))

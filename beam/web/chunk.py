@@ -11,17 +11,20 @@ from twisted.internet.defer import ensureDeferred
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, RequestTimeout
+from beam.errors import BadRequest, BeamError, RequestTimeout, UnsupportedMediaType
 from beam.flow import PARAMETERS, Chunk
 from beam.interfaces import IForwardTarget, ISpool
 from beam.options import one
 from beam.patience import Patience
+from beam.policy import Policy
 from beam.sending import TICK
+from beam.transfer import Offer
 from beam.web.answer import answer, refuse
 from beam.web.assembly import GONE, Assemblies, Assembly
 from beam.web.fields import announced_digests
 from beam.web.files import FileReply, file_of, tell
 from beam.web.form import is_form
+from beam.web.media import TypeCheck, type_of
 from beam.web.offer import offer_of
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
@@ -79,6 +82,22 @@ def tell_of_chunk(request: StreamingRequest, status: int, assembly: Assembly, me
         tell(request, status, file_of(transfer).shown())
     else:
         tell(request, status, {"message": message})
+
+
+class StartCheck(TypeCheck):
+    """Looks at the start of a file; its end is looked at when it is whole."""
+
+    def end(self) -> None:
+        """That was not all."""
+
+
+def start_check(policy: Policy, chunk: Chunk) -> StartCheck | None:
+    """What ``chunk`` has to pass, if anything."""
+    if chunk.number > 1 or not (policy.allow_types or policy.deny_types):
+        return None
+    check = StartCheck(policy.allow_types, policy.deny_types)
+    check.filename = chunk.plan.filename
+    return check
 
 
 class ChunkUpload(Upload):
@@ -151,7 +170,8 @@ class ChunkUpload(Upload):
         transfer, chunk, now = self._transfer, self._chunk, self._broker.clock.seconds()
         if transfer.offer is None:
             plan = chunk.plan
-            offer = offer_of(self._request, self._policy, transfer, plan.size, plan.filename, None, "")
+            kind = type_of(b"", b"", plan.filename)
+            offer = offer_of(self._request, self._policy, transfer, plan.size, plan.filename, kind, "")
             self._broker.offer(transfer, offer)
         if not chunk.length:  # of an empty file
             self._forget()
@@ -159,13 +179,21 @@ class ChunkUpload(Upload):
         self._piece = self._assembly.spool.piece(chunk.start, chunk.length, self._fail)
         self._patience = Patience(self._policy.idle_timeout, now, chunk.start)
         self._broker.at(self._watch, now + TICK)
-        self.fill(transfer, Body(self._piece, chunk.start + chunk.length, None, announced, None))
+        check = start_check(self._policy, chunk)
+        self.fill(transfer, Body(self._piece, chunk.start + chunk.length, None, announced, None, check=check))
 
     def admitted(self) -> None:
         self.read_directly()
 
-    def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
-        """The file is known without them."""
+    def described(self, filename: str | None, content_type: str | None, disposition: str) -> Offer:
+        assert self._transfer.offer is not None, "the file is known without them"
+        return self._transfer.offer
+
+    def offer(self, offer: Offer) -> None:
+        """The first chunk has told."""
+
+    def moved(self) -> int:
+        return self._body.received if self._piece is not None else 0
 
     def take(self, data: bytes) -> None:
         self._came += len(data)
@@ -201,9 +229,9 @@ class ChunkUpload(Upload):
         if self._transfer.outcome is not None:
             return
         self._assemblies.there(assembly, chunk)
-        if assembly.is_complete and not self._transfer.is_whole:
+        if assembly.is_complete and not assembly.ends:
             self._broker.resume(self._transfer, self, self._transfer.spool.head)
-            self._broker.whole(self._transfer, {})  # which tells us how it ends
+            await self._assemblies.end(assembly)  # which tells us how
         else:
             self._tell(201, f"Chunk {chunk.number} uploaded successfully")
 
@@ -215,6 +243,8 @@ class ChunkUpload(Upload):
 
     def _fail(self, error: BeamError) -> None:
         """The chunk is not taken, or the file has ended; others of its chunks are as they were."""
+        if isinstance(error, UnsupportedMediaType) and self._transfer.outcome is None:
+            self._broker.fail(self._transfer, error)  # which tells all of its chunks
         if self._told:
             return
         self._told = True
@@ -241,7 +271,7 @@ class ChunkUpload(Upload):
         """Give up a sender that is gone, or idle."""
         if self.peer_gone():
             self._lost()
-        elif self._patience.is_over(now, self._body.received, not self._body.spool.paused):
+        elif self._patience.is_over(now, self.moved(), not (self._body.spool.paused or self.was_held())):
             self._fail(RequestTimeout("Nothing came of the chunk for too long; send it again."))
         else:
             self._broker.away(self._transfer)

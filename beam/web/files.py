@@ -27,7 +27,7 @@ from beam.errors import (
     StoreFailed,
     TooLarge,
     Unavailable,
-    UnsupportedType,
+    UnsupportedMediaType,
 )
 from beam.listing import File, page_of, wanted_of
 from beam.transfer import Transfer
@@ -132,7 +132,7 @@ def change(request: StreamingRequest, scope: Scope, id: str) -> None:
     find(scope.broker, id)
     kind = (request.field("content-type") or "").partition(";")[0].strip().lower()
     if kind not in (JSON, "application/merge-patch+json"):
-        raise UnsupportedType(f"What is to be changed is told as {JSON}.")
+        raise UnsupportedMediaType(f"What is to be changed is told as {JSON}.")
 
     def told(changes: object) -> None:
         ensureDeferred(rename(request, scope.broker, id, new_name(changes)))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -277,6 +278,85 @@ def test_there_is_no_space(serve: Callable[..., Api], tmp_path: str) -> None:
     for each in api.list():
         assert api.ask("DELETE", f"{FILES}/{each['id']}").status == 204
     assert file_of(api.post(b"x" * (1 << 20)), 201)["size"] == 1 << 20
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(200_000)
+ELF = b"\x7fELF" + bytes(200_000)
+PICTURES = ("--allow-types", "image/*", "--deny-types", "image/svg+xml")
+
+
+def test_types(serve: Callable[..., Api]) -> None:
+    """415 by what a file is and not by what it is called, as soon as that shows; nothing is kept."""
+    api = serve(*PICTURES)
+    assert api.post(PNG, "a.png", "image/png").status == 201
+    before = api.list()
+    for data, name in ((ELF, "a.png"), (b"<svg></svg>", "a.png"), (b"some text", "a.png")):
+        problem(api.post(data, name, "image/png"), 415, "image/*")
+        kind, body = form({}, data, name, "image/png")
+        problem(api.ask("POST", UPLOAD, f"Content-Type: {kind}", body=body), 415, "image/*")
+    peer = api.begin(ELF[:5000], 1 << 30, "a.png")
+    problem(peer.answer(), 415, "application/x-executable")
+    until(lambda: api.list() == before, "nothing is kept")
+
+
+def test_types_of_files_in_chunks(serve: Callable[..., Api]) -> None:
+    """The first chunk is enough, or the last one that lacks; the type that is told is that of the content."""
+    api = serve(*PICTURES)
+    whole, small, turned = (
+        Flow(data, size, name="a.png") for data, size in ((PNG, 1 << 16), (PNG, 1000), (ELF, 1 << 16))
+    )
+    for flow in (whole, small):
+        for number in range(1, flow.chunks + 1):
+            answer = api.raw_chunk(flow, number)
+        file = file_of(answer, 201)
+        assert file["content_type"] == "image/png"
+        assert api.ask("DELETE", f"{FILES}/{file['id']}").status == 204
+    problem(api.raw_chunk(turned, 1), 415, "application/x-executable")
+    assert api.list() == []
+    for number in range(2, turned.chunks + 1):
+        assert api.raw_chunk(turned, number).status == 201
+    problem(api.raw_chunk(turned, 1), 415, "application/x-executable")
+    assert api.list() == []
+    text = Flow(b"some text " * 1000, 1000, name="a.png")
+    for number in range(1, text.chunks):
+        assert api.chunk(text, number).status == 201
+    problem(api.chunk(text, text.chunks), 415, "text/plain")
+    assert api.list() == []
+    until(lambda: api.server.gauges()["disk_usage"] == 0, "nothing is kept")
+
+
+def test_requests_are_limited(serve: Callable[..., Api]) -> None:
+    """429 with when to come back, in the shape of all errors."""
+    api = serve("--rate-limit", "3/minute")
+    for _ in range(3):
+        assert api.ask("GET", FILES)["ratelimit-limit"] == "3"
+    answer = api.ask("GET", FILES)
+    problem(answer, 429)
+    assert int(answer["retry-after"]) <= 60
+
+
+def test_pages_of_other_origins(serve: Callable[..., Api]) -> None:
+    """Those that are allowed may use the API."""
+    api = serve("--cors-origin", "https://here.example")
+    origin = "Origin: https://here.example"
+    asked = api.ask("OPTIONS", UPLOAD, origin, "Access-Control-Request-Method: DELETE")
+    assert (asked.status, "DELETE" in asked["access-control-allow-methods"]) == (204, True)
+    assert api.ask("GET", FILES, origin)["access-control-allow-origin"] == "https://here.example"
+    assert api.ask("GET", FILES, "Origin: https://there.example").get("access-control-allow-origin") is None
+
+
+def test_bandwidth(serve: Callable[..., Api]) -> None:
+    """Uploads, chunks and downloads keep the pace of the operator."""
+    api = serve("--bandwidth", "1M")
+    data = some_bytes(2 << 20)
+    flow = Flow(data, 2 << 20)
+    for act in (lambda: api.post(data), lambda: api.raw_chunk(flow, 1), lambda: api.chunk(Flow(data, 2 << 20, "b"), 1)):
+        began = time.monotonic()
+        file = file_of(act(), 201)
+        assert time.monotonic() - began > 0.7
+    began = time.monotonic()
+    assert api.read(file["id"]) == data
+    assert time.monotonic() - began > 0.7
 
 
 def test_without_a_disk_store_there_is_no_files_api(serve: Callable[..., Api]) -> None:
