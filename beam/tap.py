@@ -111,8 +111,8 @@ class Relay(Service):
                 try:
                     record = decode(found.record)
                     brokers[record.scope].restore(found, record)
-                except (ValueError, KeyError) as error:
-                    log.warn("left alone on the disk, what nobody here knows: {error!r}", error=error)
+                except (ValueError, KeyError, BeamError) as error:
+                    log.warn("a file of a former server stays as it is: {error!r}", error=error)
 
     def _listen(self, name: str, where: IStreamServerEndpoint, site: BeamSite) -> None:
         def listening(port: IListeningPort) -> None:

@@ -40,19 +40,23 @@ PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 
 
 def body_of(transfer: Transfer, policy: Policy, announced: dict[str, bytes], doubted: bool = False) -> Body:
-    """The body of ``transfer``, as far as it is there; parameters as those of ``Body``."""
-    body = Body(
+    """The body of ``transfer``, as far as it is there; parameters as those of ``Body``.
+
+    :raises UnsupportedMediaType: what is there is of a type that is not taken.
+    """
+    check = type_check(policy)
+    if check is not None and transfer.offer is not None:
+        check.filename = transfer.offer.filename
+        check.take(memoryview(transfer.start)[: transfer.spool.head])
+    return Body(
         transfer.spool,
         transfer.length,
         policy.max_pipe_size,
         announced,
         transfer.options.digest,
         doubted,
-        type_check(policy),
+        check,
     )
-    if transfer.offer is not None:
-        body.named(transfer.offer.filename)
-    return body
 
 
 @implementer(ISender, IPushProducer)

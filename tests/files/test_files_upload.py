@@ -362,7 +362,10 @@ def test_bandwidth(serve: Callable[..., Api]) -> None:
 def test_without_a_disk_store_there_is_no_files_api(serve: Callable[..., Api]) -> None:
     """404 with what the operator has to do."""
     api = serve(store="memory")
-    for method, path in (("GET", FILES), ("POST", UPLOAD), ("DELETE", f"{FILES}/x"), ("GET", f"{FILES}/x")):
+    for method, path in (
+        *(("GET", FILES), ("POST", UPLOAD), ("DELETE", f"{FILES}/x"), ("GET", f"{FILES}/x")),
+        *(("PUT", "/api/key"), ("PUT", "/%61pi/key")),
+    ):
         problem(api.ask(method, path, "Content-Length: 0"), 404, "disk store")
 
 
