@@ -236,6 +236,7 @@ class Broker:
                 self._look_whether_to_forward(transfer)
                 self._look_whether_to_tell(transfer)
                 self._look_whether_spent(transfer)
+            self._look_whether_drained()
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""
@@ -254,6 +255,16 @@ class Broker:
         if transfer.outcome is None:
             transfer.fail(error)
             self._end(transfer)
+
+    def remove(self, transfer: Transfer, error: BeamError) -> None:
+        """Nobody is to have ``transfer`` any more; who reads what is kept reads on to its end.
+
+        :param error: what its sender and its receivers hear, if it is not whole.
+        """
+        if transfer.state is State.KEPT:
+            self._happened(transfer, Event.SPENT)
+        else:
+            self.fail(transfer, error)
 
     def _tell(self, transfer: Transfer, news: News) -> None:
         life = self._lives.get(transfer)
@@ -529,10 +540,9 @@ class Broker:
         """Nobody waits for what goes on at the next start."""
         if self.drained is None or self.drained.called:
             return
-        for transfer in list(self.rendezvous.transfers.values()):
-            alone = self._lives[transfer].sending.sender is None and not transfer.receiving
-            if transfer.saved and alone and transfer.outcome is None:
-                self.fail(transfer, Suspended(PARTING))
+        for transfer, life in list(self._lives.items()):
+            if transfer.saved and life.sending.sender is None and not transfer.receiving:
+                self.fail(transfer, Suspended(PARTING))  # which may have ended others by now
         if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
             self.drained.callback(None)
 

@@ -33,9 +33,23 @@ RULES = [
     "body",
     "digests",
     "target",
+    "flow",
+    "listing",
     "pace",
 ]
-REACTOR = ["producer", "pump", "broker", "delivery", "sending", "making", "alarm", "record", "throttle", "log"]
+REACTOR = [
+    "producer",
+    "pump",
+    "excerpt",
+    "broker",
+    "delivery",
+    "sending",
+    "making",
+    "alarm",
+    "record",
+    "throttle",
+    "log",
+]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},

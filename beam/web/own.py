@@ -118,7 +118,7 @@ OWN: Mapping[str, Own] = {
         },
         {
             "-": "Nothing is at this path; /-/help tells how to use this server.",
-            "api": "The files API is not served here.",
+            "api": "The files API is not served here, but at /api of the same server.",
         },
         unlimited=frozenset({"-/health"}),
     ),
