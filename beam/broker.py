@@ -194,11 +194,18 @@ class Broker:
 
         :raises OffsetDiffers: its file does not end at ``offset``.
         """
+        self.check_offset(transfer, offset)
+        self._lives[transfer].sending.come(sender)
+
+    def check_offset(self, transfer: Transfer, offset: int) -> None:
+        """Whether a sender may go on at ``offset``.
+
+        :raises OffsetDiffers: the file does not end there.
+        """
         head = transfer.spool.head
         if transfer.is_whole or offset != head:
             text = "is whole" if transfer.is_whole else f"goes on at {head}, and not at {offset}"
             raise OffsetDiffers(f"The file {text}; ask for its Upload-Offset before you go on.", head)
-        self._lives[transfer].sending.come(sender)
 
     def dismiss(self, transfer: Transfer) -> None:
         """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
