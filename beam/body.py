@@ -1,15 +1,15 @@
 """The sender's body on its way into a spool: its length, its limit and its digests.
 
-Every kind of upload end, direct or not, fills a spool through a ``Body``; so these rules stand once.
+Every kind of upload end, direct or not, fills a spool through a ``Body``; so these rules stand once.  A body may come
+in parts, each by a request of its own.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Mapping
 
+from beam.digests import HASHES
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
-from beam.options import DIGESTS
 
 EMPTY = memoryview(b"")
 
@@ -22,6 +22,7 @@ class Body:
     :param announced: digests that the sender announced (RFC 9530): they must be right before the end is told.
     :param asked: the algorithm that the sender asked for, if any.
     :param doubted: whether ``length`` is only what the sender says, and no framing shows it.
+    :ivar received: bytes that came, of all parts.
     """
 
     def __init__(
@@ -36,18 +37,39 @@ class Body:
         self.spool = spool
         self.length = length
         self.limit = limit
-        self.received = 0
+        self.received = spool.head
+        self._until = length  # where the part that comes ends, if that is known
         self._announced = announced
-        self._hashes = {name: hashlib.new(DIGESTS[name]) for name in {*announced, *([asked] if asked else [])}}
+        self._hashes = {name: HASHES[name]() for name in {*announced, *([asked] if asked else [])}}
         self._withholds = doubted or bool(announced)
         self._last = b""  # the byte that is withheld until digests and length are right
         self._view = EMPTY
 
+    def begin_part(self, length: int | None) -> None:
+        """A part begins, of ``length`` bytes if that is known.
+
+        :raises BadRequest: it has more than is missing.
+        """
+        end = None if length is None else self.received + length
+        if end is not None and self.length is not None and end > self.length:
+            raise BadRequest(f"The part ends at {end}, behind the {self.length} bytes of the file; send it again.")
+        self._until = self.length if end is None else end
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether as many bytes came as were announced."""
+        return self.received == self.length
+
+    @property
+    def missing(self) -> int | None:
+        """Bytes that the part lacks, if that is known."""
+        return None if self._until is None else self._until - self.received
+
     def room(self) -> memoryview:
         """A writable view for what comes next: never more than is missing; empty when the sender has to wait."""
         view = self.spool.room()
-        if self.length is not None:
-            view = view[: self.length - self.received]
+        if self._until is not None:
+            view = view[: self.missing]
         if self._hashes or self._withholds:
             self._view = view
         return view
@@ -80,8 +102,8 @@ class Body:
         :raises BadRequest: they are more than were announced.
         """
         while pieces:
-            if self.received == self.length:
-                raise BadRequest(f"The file has more than the {self.length} bytes that were announced; send it again.")
+            if self.missing == 0:
+                raise BadRequest(f"The file has more than the {self._until} bytes that were announced; send it again.")
             view = self.room()
             if not view:
                 return
@@ -95,6 +117,14 @@ class Body:
                 view[filled : filled + n] = piece
                 filled += n
             self.commit(filled)
+
+    def check_part(self, length: int | None) -> None:
+        """A part has come, of ``length`` bytes if that was announced.
+
+        :raises BadRequest: fewer bytes came.
+        """
+        if length is not None and self.missing:
+            raise BadRequest(f"The body ends at {self.received} where {self._until} was announced; send it again.")
 
     def end(self) -> dict[str, bytes]:
         """Everything has come.  The digests by name; the spool is not finished yet.

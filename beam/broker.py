@@ -8,9 +8,10 @@ import secrets
 from collections.abc import Callable, Mapping
 from itertools import count
 from math import inf
+from time import time
 
 from attrs import define, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from beam.deadlines import Deadline, Deadlines
@@ -23,34 +24,33 @@ from beam.errors import (
     ForwardFailed,
     NoReceiver,
     NotFound,
+    OffsetDiffers,
     Outcome,
     Replaced,
-    RequestTimeout,
+    Suspended,
     TooLarge,
 )
-from beam.interfaces import IStore
+from beam.interfaces import IFound, ILastingSpool, ILastingStore, ISpool, IStore
 from beam.options import SendOptions
-from beam.patience import Patience
 from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
+from beam.record import Record, record_of
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
-from beam.transfer import BODY_IS_COMING, NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
+from beam.sending import Sending
+from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
-TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
 PEERS_IN_LOG = 8
 DRAINING = "This server is about to stop; try again in a moment."
+PARTING = "This server was stopped; send the file again in a moment."
 
 
 @define(eq=False)
 class Life:
     """What a transfer needs of us while it lasts."""
 
-    sender: ISender
+    sending: Sending
     timeout: Deadline  # of its state
-    watch: Deadline  # the next look at the sender
-    patience: Patience  # with the sender
     forwarding: Forwarding | None = None  # since it began
-    told: bool = False  # whether the sender knows how it ended
 
 
 @define(eq=False)
@@ -67,9 +67,11 @@ class Broker:
 
     :param clock: its ``seconds`` must not jump; the entry point sees to that.
     :param stores: by name; the first is the default.  Whoever made them starts and stops them.
+    :param name: by which its records are found again; no other broker of the server has it.
     """
 
-    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore]) -> None:
+    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore], name: str = "") -> None:
+        self.name = name
         self.clock = clock
         self.policy = policy
         self.stores = stores
@@ -119,14 +121,20 @@ class Broker:
         key: str,
         options: SendOptions,
         length: int | None,
-        sender: ISender,
+        sender: ISender | None,
         forward: Forward | None = None,
-        etag: str | None = None,
+        upload: str = "",
+        notes: Mapping[str, str] | None = None,
+        in_pieces: bool = False,
     ) -> Transfer:
         """Admit a sender, or refuse it.  Receivers are served once ``offer`` has been called.
 
         :param length: bytes of the body, if known.
+        :param sender: ``None`` if it comes later, by ``resume``.
         :param forward: where it goes on to, if anywhere.
+        :param upload: a name by which the sender finds its transfer again, if that is not the key.
+        :param notes: as in ``Transfer``.
+        :param in_pieces: whether the body is filled in pieces, by ``IPieceSpool``.
         :raises BeamError: the refusal.
         """
         now = self.clock.seconds()
@@ -143,27 +151,74 @@ class Broker:
             raise NoReceiver("No receiver is there; start one first, or send with a longer wait.")
         while (replaced := self.rendezvous.admit(key, options)) is not None:
             self.fail(replaced, Replaced("Another upload has taken this path."))  # its sender may ask again at once
+        failed, record = self._hears(lambda: transfer)
+        spool: ISpool
+        if ILastingStore.providedBy(store) and (self.policy.lasts or options.resume is not None):
+            spool = (store.create_pieces if in_pieces else store.create_lasting)(length, failed, record)
+        else:
+            spool = store.create(length, failed)
         transfer = Transfer(
             key=key,
             options=options,
-            etag=etag or f'"{self._etags}-{next(self._turn):x}"',
+            etag=f'"{self._etags}-{next(self._turn):x}"',
             started=now,
             state=State.STORING if store.keeps else State.WAITING,
-            spool=store.create(length, lambda error: self.fail(transfer, error)),
+            spool=spool,
             keeps=store.keeps,
+            created=time(),
+            upload=upload,
+            notes=dict(notes or {}),
             length=length,
             forward=forward,
         )
-        self.rendezvous.begin(transfer)
-        self._lives[transfer] = Life(
-            sender,
-            Deadline(lambda _: self._happened(transfer, Event.TIMEOUT)),
-            Deadline(lambda now: self._look_at_sender(transfer, now)),
-            Patience(self.policy.idle_timeout, now),
-        )
-        self.at(self._lives[transfer].watch, now + TICK)
-        self._set_deadline(transfer)
+        self._begin(transfer)
+        sending = self._lives[transfer].sending
+        if sender is not None:
+            sending.come(sender)
+        elif options.resume is not None:
+            sending.go(options.resume)
         return transfer
+
+    def _hears(self, whose: Callable[[], Transfer]) -> tuple[Callable[[BeamError], None], Callable[[], bytes]]:
+        """What a spool tells and asks of its transfer, which is made after it."""
+        return (
+            lambda error: self.fail(whose(), error),
+            lambda: record_of(whose(), self.name).encode(),
+        )
+
+    def _begin(self, transfer: Transfer) -> None:
+        self.rendezvous.begin(transfer)
+        timeout = Deadline(lambda _: self._happened(transfer, Event.TIMEOUT))
+        self._lives[transfer] = Life(Sending(self, transfer), timeout)
+        self._set_deadline(transfer)
+
+    def restore(self, found: IFound, record: Record) -> None:
+        """Go on with what a former server left: its sender may come back, and whoever wants it be served."""
+        resume = record.options.resume
+        left = inf if resume is None or record.whole else resume - found.age
+        if left <= 0 or record.key in self.rendezvous.transfers:
+            found.remove()
+            return
+        transfer = Transfer(
+            key=record.key,
+            options=record.options,
+            etag=record.etag,
+            started=self.clock.seconds(),
+            state=State.STORING,
+            spool=found.open(record.length, *self._hears(lambda: transfer)),
+            keeps=True,
+            created=record.created,
+            upload=record.upload,
+            notes=record.notes,
+            offer=record.offer,
+            saved=True,
+            length=record.length,
+        )
+        self._begin(transfer)
+        if transfer.spool.head == record.length:
+            self.whole(transfer, record.digests)
+        else:
+            self._lives[transfer].sending.go(left)
 
     def offer(self, transfer: Transfer, offer: Offer) -> None:
         """The sender has said what it sends: serve whoever waits."""
@@ -171,14 +226,50 @@ class Broker:
         self._invite(transfer)
         self._look_whether_to_forward(transfer)
 
+    def save(self, transfer: Transfer) -> "Deferred[None]":
+        """See to it that ``transfer`` outlives the server as it is now, where the store can do that.
+
+        Fires when it does.
+        """
+        if not ILastingSpool.providedBy(transfer.spool):
+            return succeed(None)
+        transfer.saved = True
+        return transfer.spool.save()
+
+    def resume(self, transfer: Transfer, sender: ISender, offset: int) -> None:
+        """``sender`` goes on with ``transfer``; one that is still there loses its place.
+
+        :raises OffsetDiffers: its file does not end at ``offset``.
+        """
+        head = transfer.spool.head
+        if transfer.is_whole or offset != head:
+            text = "is whole" if transfer.is_whole else f"goes on at {head}, and not at {offset}"
+            raise OffsetDiffers(f"The file {text}; ask for its Upload-Offset before you go on.", head)
+        self._lives[transfer].sending.come(sender)
+
+    def dismiss(self, transfer: Transfer) -> None:
+        """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
+        sending = self._lives[transfer].sending
+        if sending.sender is not None and not transfer.is_whole:
+            sending.dismiss()
+            self.away(transfer)
+
+    def away(self, transfer: Transfer) -> None:
+        """The sender has left, and has from now on the time that it asked for to come back."""
+        assert transfer.options.resume is not None, "the sender said that it may come back"
+        self._lives[transfer].sending.go(transfer.options.resume)
+        self._look_whether_drained()
+
     def whole(self, transfer: Transfer, digests: Mapping[str, bytes]) -> None:
         """The last byte of the body is in the spool."""
         transfer.digests.update(digests)
         transfer.length = transfer.spool.head
+        transfer.is_whole = True
 
         def secured(_: None) -> None:
             if transfer.outcome is None:
                 transfer.whole_at = self.clock.seconds()
+                transfer.saved = ILastingSpool.providedBy(transfer.spool)
                 self._happened(transfer, Event.WHOLE)
                 self._tell(transfer, News.WHOLE)
                 if transfer.outcome is None:
@@ -192,8 +283,16 @@ class Broker:
             secured(None)
             transfer.spool.finish()
 
-    def lost(self, transfer: Transfer) -> None:
-        """The sender's connection broke."""
+    def lost(self, transfer: Transfer, sender: ISender) -> None:
+        """The connection of ``sender`` broke, or has brought its part."""
+        if transfer.outcome is None and self._lives[transfer].sending.sender is sender:
+            if transfer.options.resume is None:
+                self._happened(transfer, Event.LOST)
+            else:
+                self.away(transfer)
+
+    def given_up(self, transfer: Transfer) -> None:
+        """The sender has not come back in time."""
         self._happened(transfer, Event.LOST)
 
     def fail(self, transfer: Transfer, error: BeamError) -> None:
@@ -203,31 +302,17 @@ class Broker:
             self._end(transfer)
 
     def _tell(self, transfer: Transfer, news: News) -> None:
-        """Tell the sender what happens, unless it has its answer."""
         life = self._lives.get(transfer)
-        if life is not None and not life.told:
-            life.sender.heard(news)
+        if life is not None:
+            life.sending.tell(news)
 
     def _look_whether_to_tell(self, transfer: Transfer) -> None:
         """Tell the sender that its body is stored, if that is what it waits for, and forwarded if it was to be."""
         life = self._lives.get(transfer)
         stored = transfer.whole_at is not None and (transfer.keeps or self.policy.reply is Reply.BUFFERED)
         forwarded = transfer.forward is None or transfer.forward.outcome is not None
-        if life is not None and stored and forwarded and not life.told:
-            life.told = True
-            life.sender.transfer_ended(transfer)
-
-    def _look_at_sender(self, transfer: Transfer, now: float) -> None:
-        life = self._lives[transfer]
-        if life.told:
-            return
-        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
-        if life.sender.peer_gone():
-            self.lost(transfer)
-        elif life.patience.is_over(now, transfer.spool.head, could):
-            self.fail(transfer, RequestTimeout("Nothing came from the sender for too long; send the file again."))
-        if transfer.outcome is None:
-            self.at(life.watch, now + TICK)
+        if life is not None and stored and forwarded:
+            life.sending.tell_end()
 
     # The receiver's side.
 
@@ -446,17 +531,18 @@ class Broker:
         if life.forwarding is not None:
             life.forwarding.cut(ForwardFailed("The transfer ended before the forward did.", Forwarded.CUT))
         self.at(life.timeout, inf)
-        self.at(life.watch, inf)
+        life.sending.stop()
         self.rendezvous.end(transfer, now)
         self._let_wait(transfer.key, now)
         self.bytes_in += transfer.spool.head
         self.bytes_out += transfer.bytes_out
         if transfer.error is None:
             transfer.spool.release()
+        elif transfer.outcome is Outcome.SUSPENDED and ILastingSpool.providedBy(transfer.spool):
+            transfer.spool.suspend(transfer.error)
         else:
             transfer.spool.abort(transfer.error)
-        if not life.told:
-            life.sender.transfer_ended(transfer)
+        life.sending.tell_end()
         for observer in self.observers:
             observer(transfer, now)
         self._look_whether_drained()
@@ -468,8 +554,8 @@ class Broker:
         if self.drained is None:
             self.drained = Deferred()
             for transfer in list(self.rendezvous.transfers.values()):
-                promised = self._lives[transfer].told or (transfer.forward is not None and transfer.forward.running)
-                if transfer.state in NOBODY_CAME and not promised:
+                forwarded = transfer.forward is not None and transfer.forward.running
+                if transfer.state in NOBODY_CAME and not forwarded and not self._lives[transfer].sending.told:
                     self.fail(transfer, Draining(DRAINING))
             for key, receivers in list(self.rendezvous.waiting.items()):
                 for receiver in list(receivers):
@@ -481,13 +567,19 @@ class Broker:
     def cut(self) -> None:
         """End everything now."""
         for transfer in list(self.rendezvous.transfers.values()):
-            self.fail(transfer, Draining("This server was stopped; send the file again in a moment."))
+            self.fail(transfer, Suspended(PARTING) if transfer.saved else Draining(PARTING))
         for delivery in list(self.deliveries):
             delivery.receiver.cut(Draining(DRAINING))
 
     def _look_whether_drained(self) -> None:
-        idle = not self.rendezvous.transfers and not self.deliveries
-        if idle and self.drained is not None and not self.drained.called:
+        """Nobody waits for what goes on at the next start."""
+        if self.drained is None or self.drained.called:
+            return
+        for transfer in list(self.rendezvous.transfers.values()):
+            alone = self._lives[transfer].sending.sender is None and not transfer.receiving
+            if transfer.saved and alone and transfer.outcome is None:
+                self.fail(transfer, Suspended(PARTING))
+        if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
             self.drained.callback(None)
 
     def stop(self) -> None:

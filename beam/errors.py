@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     STORE_FAILED = "store-failed"
     FORWARD_FAILED = "forward-failed"  # the target that the sender depends on did not take it
     CANCELLED = "cancelled"  # the operator or a shutdown ended it
+    SUSPENDED = "suspended"  # the server stopped; it goes on at its next start
 
 
 class Forwarded(StrEnum):
@@ -156,14 +157,39 @@ class Replaced(BeamError):
     status = 409
 
 
+class OffsetDiffers(BeamError):
+    """409: a sender goes on at another place than where its file ends here."""
+
+    status = 409
+
+    def __init__(self, sentence: str, offset: int) -> None:
+        super().__init__(sentence, {"Upload-Offset": str(offset)})
+
+
+class TakenOver(BeamError):
+    """409: the sender goes on with its file by another connection."""
+
+    status = 409
+
+
 class Gone(BeamError):
     """410: the bytes asked for were there and are no more."""
 
     status = 410
 
 
+class Removed(Gone):
+    """410: it was taken back."""
+
+
 class Claimed(Gone):
     """410: another receiver has the file."""
+
+
+class WrongType(BeamError):
+    """415: what is sent is not of the media type that this path takes."""
+
+    status = 415
 
 
 class LengthRequired(BeamError):
@@ -202,6 +228,18 @@ class DigestMismatch(BeamError):
 
     status = 422
     outcome = Outcome.DIGEST_MISMATCH
+
+
+class ChecksumMismatch(BeamError):
+    """460: a part is not what its checksum says (tus 1.0.0, checksum)."""
+
+    status = 460
+
+
+class UnsupportedVersion(BeamError):
+    """412: the client speaks another version of tus (tus 1.0.0, version)."""
+
+    status = 412
 
 
 class HeadTooLarge(BeamError):
@@ -255,6 +293,12 @@ class Unavailable(BeamError):
 
 class Draining(Unavailable):
     """503: the server is about to stop."""
+
+
+class Suspended(Draining):
+    """503: the server is about to stop, and goes on with this transfer when it is back."""
+
+    outcome = Outcome.SUSPENDED
 
 
 class NoReceiver(BeamError):

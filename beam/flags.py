@@ -123,6 +123,8 @@ FLAGS = (
     Flag("put-wait-timeout", None, "3600", "seconds that a sender waits for a receiver, or forever", patience),
     Flag("max-wait", None, "3600", "cap of ?wait=", seconds),
     Flag("resume-timeout", None, "30", "seconds for the last receiver to come back", seconds),
+    Flag("sender-resume-timeout", None, "60", "cap of ?resume=: seconds for a sender to come back", seconds),
+    Flag("upload-ttl", None, "86400", "the same for a file that goes to a disk store", seconds),
     Flag("header-timeout", None, "10", "seconds for a request head", seconds),
     Flag(
         "idle-timeout",

@@ -136,10 +136,16 @@ class ILastingSpool(ISpool):
     """A spool whose bytes outlive the server, once its record has been saved."""
 
     def save() -> "Deferred[None]":
-        """Write the record as it is now; ``finish`` does so too.  Fires when it is synced."""
+        """Write the record as it is now; ``finish`` does so too.
+
+        Fires when it is synced; never, if it fails (see ``IStore.create``).
+        """
 
     def suspend(error: BeamError) -> None:
-        """As ``abort`` for those who read and fill, but what was saved stays for the next start."""
+        """As ``abort`` for those who read and fill, but what was saved stays for the next start.
+
+        Of what no record was saved for, nothing stays.
+        """
 
 
 class IPieceSpool(ILastingSpool):
@@ -148,10 +154,15 @@ class IPieceSpool(ILastingSpool):
     def has(start: int, length: int) -> bool:
         """Whether these bytes are there."""
 
-    def piece(start: int, length: int) -> ISpool:
-        """What one producer fills with the bytes from ``start`` to ``start + length``, of which none is there yet.
+    def piece(start: int, length: int, failed: Callable[[BeamError], None]) -> ISpool:
+        """What one producer fills with the bytes from ``start`` to ``start + length``.
 
-        Only its producer's side is used: ``finish`` fires when the bytes are synced, and only then they are there.
+        None of them is there yet, or on its way in another piece.  Only its producer's side is used: ``finish`` fires
+        when the bytes are synced, and only then they are there; ``abort`` does nothing any more then.  ``failed`` is
+        called when this piece cannot go on, also because the spool has ended; whoever fills it aborts it.
+
+        :raises StoreFull: there is no space for it.
+        :raises Unavailable: there is no memory for it now.
         """
 
 
@@ -163,7 +174,11 @@ class IFound(Interface):
     age: float = Attribute("seconds since the last byte came")
 
     def open(length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]) -> ILastingSpool:
-        """Go on with it, at ``size``; parameters as those of ``ILastingStore.create_lasting``."""
+        """Go on with it; parameters and refusals as those of ``ILastingStore.create_lasting``.
+
+        ``head`` is then where to go on: at ``length`` if it is whole, and it is to be finished; otherwise at ``size``
+        or a little before.  One that was filled in pieces is an ``IPieceSpool`` again.
+        """
 
     def remove() -> None:
         """Let it go for ever."""

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from attrs import frozen
 
+from beam.digests import DIGESTS
 from beam.errors import BadRequest
 from beam.policy import Policy
 from beam.values import count, seconds
 
 FORWARDS = {"spool", "best-effort"}
-DIGESTS = {"sha-256": "sha256", "sha-512": "sha512"}  # RFC 9530, section 5: name on the wire -> hashlib's
-SEND_OPTIONS = ("store", "readers", "n", "downloads", "ttl", "wait", "name", "digest", "forward")
+SEND_OPTIONS = ("store", "readers", "n", "downloads", "ttl", "wait", "name", "digest", "forward", "resume")
 
 
 @frozen
@@ -29,6 +29,7 @@ class SendOptions:
     :param name: file name for the receivers.
     :param digest: algorithm to compute while the bytes pass, as RFC 9530 names it.
     :param forward: how to forward: ``spool``, ``best-effort``, or both.
+    :param resume: seconds for which the sender may be away; ``None`` if it does not come back.
     """
 
     store: str = ""
@@ -40,6 +41,7 @@ class SendOptions:
     name: str | None = None
     digest: str | None = None
     forward: frozenset[str] = frozenset()
+    resume: float | None = None
 
     @property
     def needed(self) -> int:
@@ -152,4 +154,19 @@ def send_options(query: Mapping[str, Sequence[str]], policy: Policy, stores: Map
         name=name_option,
         digest=digest,
         forward=forward,
+        resume=absence(query, policy, keeps) if "resume" in query else None,
     )
+
+
+def absence(query: Mapping[str, Sequence[str]], policy: Policy, keeps: bool) -> float:
+    """For how many seconds the sender may be away.
+
+    :raises BadRequest: it asks for more than it may, or for no time.
+    """
+    cap = policy.upload_ttl if keeps else policy.sender_resume
+    if one(query, "resume") == "":
+        return cap
+    value = capped_seconds(query, "resume", cap, cap)
+    if not value:
+        raise BadRequest("The option resume is more than 0 seconds; leave it out if you do not come back.")
+    return value

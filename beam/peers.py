@@ -30,8 +30,14 @@ class ISender(Interface):
     def transfer_ended(transfer: Transfer) -> None:
         """The sender's part is over: its outcome is known, or its body is stored.  Called once, if it was admitted."""
 
+    def moved() -> int:
+        """Bytes that came so far, for our patience."""
+
     def peer_gone() -> bool:
         """Whether the peer can be seen to have left, although nothing is being read from it."""
+
+    def cut(error: BeamError) -> None:
+        """Leave the transfer, which goes on without it: another connection sends, or this one is silent."""
 
 
 class IDelivery(Interface):

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from beam.target import Pattern
 from beam.values import count, interval, member, patience, seconds, size, switch, word, words
 
-OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "download")
+OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "resume", "download")
 MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
 
 
@@ -69,6 +69,8 @@ class Policy:
     put_wait: float = field(default=3600, metadata=PATIENCE)
     max_wait: float = field(default=3600, metadata=SECONDS)
     resume_timeout: float = field(default=30, metadata=SECONDS)
+    sender_resume: float = field(default=60, metadata=SECONDS)  # for a sender to come back where its file is held
+    upload_ttl: float = field(default=86400, metadata=SECONDS)  # the same where it is kept
     idle_timeout: float = field(default=300, metadata=PATIENCE)
     min_rate: int = field(default=1024, metadata=SIZE)
     max_waiting: int = field(default=50000, metadata=COUNT)
@@ -80,6 +82,7 @@ class Policy:
     auth: str | None = field(default=None, metadata=WORD, repr=False)  # what a sender must show
 
     # Who meets whom.
+    lasts: bool = field(default=False, metadata=SWITCH)  # files that are kept outlive the server
     keeps: bool = field(default=False, metadata=SWITCH)  # files go to a store that keeps them, if nothing else is said
     exact: bool = field(default=False, metadata=SWITCH)  # as many receivers as asked for (one), and none after them
     rival: Rival = field(default=Rival.REFUSED, metadata={"parse": member(Rival)})

@@ -5,7 +5,7 @@ from attrs import define
 
 @define(eq=False)
 class Quota:
-    """``used`` never exceeds ``cap``; both in bytes."""
+    """``used`` exceeds ``cap`` only by what was there already; both in bytes."""
 
     cap: int
     used: int = 0
@@ -13,7 +13,7 @@ class Quota:
     @property
     def free(self) -> int:
         """Bytes that can still be taken."""
-        return self.cap - self.used
+        return max(0, self.cap - self.used)
 
     def take(self, n: int) -> bool:
         """Charge ``n`` bytes if they fit; whether they did."""
@@ -21,6 +21,10 @@ class Quota:
             return False
         self.used += n
         return True
+
+    def owe(self, n: int) -> None:
+        """Charge ``n`` bytes that are there already, whether they fit or not."""
+        self.used += n
 
     def give(self, n: int) -> None:
         """Return ``n`` bytes that were taken."""

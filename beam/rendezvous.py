@@ -52,6 +52,8 @@ class Rendezvous:
     waiters: int = field(init=False, default=0)
     _broken: dict[str, float] = field(init=False, factory=dict)
     _claimed: dict[str, tuple[Transfer, float]] = field(init=False, factory=dict)
+    _uploads: dict[str, Transfer] = field(init=False, factory=dict)
+    _past_uploads: dict[str, Transfer] = field(init=False, factory=dict)
 
     def admit(self, key: str, options: SendOptions) -> Transfer | None:
         """May a sender have ``key``?  Gives the transfer that it replaces, if it does.
@@ -91,11 +93,19 @@ class Rendezvous:
         assert transfer.key not in self.transfers, transfer.key
         self._claimed.pop(transfer.key, None)
         self.transfers[transfer.key] = transfer
+        if transfer.upload:
+            self._uploads[transfer.upload] = transfer
+
+    def upload(self, name: str) -> Transfer | None:
+        """The transfer that its sender finds again by ``name``; it may have ended a while ago."""
+        return self._uploads.get(name) or self._past_uploads.get(name)
 
     def end(self, transfer: Transfer, now: float) -> None:
         """``transfer`` has ended: its key is free."""
         if self.transfers.get(transfer.key) is transfer:
             del self.transfers[transfer.key]
+            if self._uploads.pop(transfer.upload, None) is not None:
+                remember(self._past_uploads, transfer.upload, transfer)
             if transfer.broken:
                 remember(self._broken, transfer.key, now + BROKEN_FOR)
 

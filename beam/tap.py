@@ -22,10 +22,11 @@ from twisted.web.resource import IResource
 from beam.broker import Broker
 from beam.errors import BeamError
 from beam.flags import Options, fail
-from beam.interfaces import IStore
+from beam.interfaces import ILastingStore, IStore
 from beam.log import transfer_logger
 from beam.profiles import policy_of, profile_of
 from beam.quota import Quota
+from beam.record import decode
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
 from beam.web.request import Channel
@@ -91,9 +92,21 @@ class Relay(Service):
                 store.start()
         except BeamError as error:
             fail(error.sentence)
+        self._recover()
         for name, where, site in self.listeners:
             self._listen(name, where, site)
         self.reactor.callWhenRunning(self._take_signals)
+
+    def _recover(self) -> None:
+        """Go on with what a former server left on the disk."""
+        brokers = {broker.name: broker for broker in self.brokers}
+        for store in self.stores:
+            for found in store.recover() if ILastingStore.providedBy(store) else ():
+                try:
+                    record = decode(found.record)
+                    brokers[record.scope].restore(found, record)
+                except (ValueError, KeyError) as error:
+                    log.warn("left alone on the disk, what nobody here knows: {error!r}", error=error)
 
     def _listen(self, name: str, where: IStreamServerEndpoint, site: BeamSite) -> None:
         def listening(port: IListeningPort) -> None:
@@ -200,7 +213,8 @@ class Builder:
                     stores.sort(key=lambda each: each[1].keeps is not keeps)
                     if stores[0][1].keeps is not keeps:
                         raise ValueError(f"the profile {profile} needs another store: add --store {kind}")
-            broker = Broker(self.house.reactor, policy, dict(stores))
+            name = prefix or ("" if profile == self.options["profile"] else f"{profile}@")
+            broker = Broker(self.house.reactor, policy, dict(stores), name)
             broker.observers.append(transfer_logger(policy, prefix))
             self.scopes[profile, prefix] = Scope(prefix, broker)
         return self.scopes[profile, prefix]

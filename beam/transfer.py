@@ -10,6 +10,7 @@ from math import inf
 
 from attrs import define, field, frozen
 
+from beam.body import Body
 from beam.errors import BeamError, Forwarded, NoReceiver, Outcome, ReceiverLost, SenderLost
 from beam.interfaces import IForwardTarget, IReader, ISpool
 from beam.options import SendOptions
@@ -153,6 +154,9 @@ class Transfer:
     """One body on its way, from admission to its outcome.
 
     :param started: seconds, on the clock of whoever made it.
+    :param created: seconds since 1970, for people.
+    :param upload: the name by which its sender finds it again, if that is not the key.
+    :param notes: what its way of sending has to know when the sender is back.
     """
 
     key: str
@@ -162,18 +166,24 @@ class Transfer:
     state: State
     spool: ISpool
     keeps: bool
+    created: float = 0
+    upload: str = ""
+    notes: dict[str, str] = field(factory=dict)
     forward: Forward | None = None
+    body: Body | None = None  # since its first byte
+    saved: bool = False  # whether the server, when it comes back, goes on with it
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None
     error: BeamError | None = None
     claimed_at: str | None = None  # its key, if it has moved to an address that one receiver knows
+    is_whole: bool = False  # whether the last byte of the body has come
     length: int | None = None  # of the body; known from the offer, or once it is whole
     digests: dict[str, bytes] = field(factory=dict)
     receiving: int = 0  # receivers that are being served
     deliveries: int = 0  # receivers that got the last byte
     left: int = 0  # receivers that left before it
     bytes_out: int = 0
-    whole_at: float | None = None  # seconds, when the body was whole
+    whole_at: float | None = None  # seconds, when the store had the whole body
     served_at: float | None = None  # seconds, when the last complete download ended
     left_at: float | None = None  # seconds, when the last incomplete one ended
     peers: list[str] = field(factory=list)  # addresses of the first receivers, for the log

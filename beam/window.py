@@ -2,8 +2,9 @@
 
 Three rules, all in bytes from the start of the body:
 
-- a ring of ``capacity`` bytes holds what lies between ``base = max(0, head - capacity)`` and ``head``, but for what was
-  overwritten by bytes that did not come in, such as the lines between chunks;
+- a ring of ``capacity`` bytes, which begins at ``origin``, holds what lies between ``base = max(origin, head -
+  capacity)`` and ``head``, but for what was overwritten by bytes that did not come in, such as the lines between
+  chunks;
 - the sender waits when ``head`` is ``lead`` ahead of the slowest cursor, so that ``capacity - lead`` bytes of history
   stay behind that cursor for a receiver that has to come back;
 - before the first cursor the sender waits when the ring is full; when the last cursor has left, its place goes on
@@ -24,23 +25,34 @@ class Cursor:
 
 @define(eq=False)
 class Window:
-    """The numbers of one ring.  ``base <= every cursor <= head <= base + capacity`` at all times.
+    """The numbers of one ring.  ``origin <= base <= every cursor <= head <= base + capacity`` at all times.
 
-    :param capacity: bytes that the ring holds; may grow until ``head`` has passed it.
+    :param capacity: bytes that the ring holds; may grow until ``came`` has passed it.
     :param lead: bytes that the sender may be ahead of the slowest cursor.
+    :param origin: offset of the first byte that ever comes in; what lies before it was never here.
     """
 
     capacity: int
     lead: int
-    head: int = 0
+    origin: int = 0
+    head: int = field(init=False)
     _reach: int = field(init=False, default=0)  # behind the last byte that was written, come in or not
     _cursors: set[Cursor] = field(init=False, factory=set)
     _slowest: int | None = field(init=False, default=None)
 
+    @head.default
+    def _first(self) -> int:
+        return self.origin
+
+    @property
+    def came(self) -> int:
+        """Bytes that came in so far."""
+        return self.head - self.origin
+
     @property
     def base(self) -> int:
         """Offset of the oldest byte in the ring."""
-        return max(0, max(self.head, self._reach) - self.capacity)
+        return max(self.origin, max(self.head, self._reach) - self.capacity)
 
     @property
     def slowest(self) -> int | None:
@@ -51,7 +63,7 @@ class Window:
     def room(self) -> int:
         """Bytes that the sender may put in now."""
         if self._slowest is None:
-            return self.capacity - self.head
+            return self.capacity - self.came
         return max(0, min(self.lead, self.capacity) - (self.head - self._slowest))
 
     def overwrite(self, n: int) -> None:

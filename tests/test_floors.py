@@ -20,6 +20,7 @@ RULES = [
     "interfaces",
     "quota",
     "window",
+    "intervals",
     "transfer",
     "peers",
     "rendezvous",
@@ -30,13 +31,15 @@ RULES = [
     "patience",
     "deadlines",
     "body",
+    "digests",
     "target",
 ]
-REACTOR = ["producer", "broker", "delivery", "log"]
+REACTOR = ["producer", "pump", "broker", "delivery", "sending", "record", "log"]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},
     1: {
+        "cattrs",
         "twisted.internet",
         "twisted.application",
         "twisted.logger",

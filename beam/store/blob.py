@@ -1,4 +1,4 @@
-"""One file of the disk store: its descriptors, its quota, and the way of large steps around the page cache.
+"""One open file of the disk store: its descriptors, its quota, and the way of large steps around the page cache.
 
 A page of the cache costs more than all else that a byte meets here, and pushes out what others keep there.  So the
 store's large steps go straight between the ring and the disk (``O_DIRECT``) while the disk is fast; everything else,
@@ -8,7 +8,6 @@ and everything of a disk or a file system that is not up to it, goes through the
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -53,15 +52,16 @@ def failure_of(failure: Failure) -> BeamError:
 
 @define(eq=False)
 class Blob:
-    """One file and those who use it: the descriptor and the quota are given back when the last one has let go."""
+    """One file and those who use it: the descriptor and the quota are given back when the last one has let go.
 
-    path: Path
+    :param around: bytes at the start of the file, whole blocks, that need not be in the cache.
+    """
+
     fd: int
     quota: Quota
     charged: int = 0
-    users: int = 0
-    removed: bool = False
-    _around: int = field(init=False, default=0)  # bytes at the start of the file that went around it
+    _around: int = 0
+    users: int = field(init=False, default=0)
     _fast: bool = field(init=False, default=True)  # whether the disk is; once it is not, it stays so
     _behind: float = field(init=False, default=0)  # seconds that it is behind what is fast
 
@@ -92,13 +92,7 @@ class Blob:
         self.quota.give(self.charged - size)
         self.charged = size
 
-    def remove(self) -> None:
-        """Take the file out of its folder; those who use it can go on."""
-        if not self.removed:
-            self.removed = True
-            self.path.unlink(missing_ok=True)
-
-    # These block, and belong into a thread; one that writes, and any that read.
+    # These block, and belong into a thread; one that writes at a time and place, and any that read.
 
     def write(self, view: memoryview, position: int) -> int:
         """Write a step of ``view``; how many bytes it took."""
@@ -113,6 +107,10 @@ class Blob:
         while done < len(view):
             done += os.pwrite(self.fd, view[done : done + CACHED_STEP], position + done)
         return done
+
+    def sync(self) -> None:
+        """What has been written is on the disk when this returns."""
+        os.fdatasync(self.fd)
 
     def read(self, memory: memoryview, start: int) -> int:
         """Fill ``memory`` with what lies at ``start``, both aligned; how many bytes that is."""

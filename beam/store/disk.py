@@ -1,15 +1,13 @@
 """The store that keeps: one file a transfer, in a folder of this server's own.
 
-The folder is locked while the server runs: files are in ``incoming/`` until they are whole, then in ``kept/``.  The
-bytes are moved by ``beam.store.file``.
+Here they are made and found again.  Where their names are says ``beam.store.home``; the bytes are moved by
+``beam.store.file``.
 """
 
 import errno
-import fcntl
 import os
-import secrets
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +19,18 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
-from beam.interfaces import IHouse, IStore, IStoreMaker
+from beam.interfaces import IFound, IHouse, ILastingSpool, ILastingStore, IStoreMaker
 from beam.quota import Quota
 from beam.store import arguments
-from beam.store.blob import Blob, Offload, failure_of
+from beam.store.blob import BLOCK, Blob, Offload, failure_of
 from beam.store.file import DiskSpool
+from beam.store.found import Found, find, open_file
+from beam.store.home import Home
+from beam.store.journal import Journal
+from beam.store.lasting import LastingSpool
 from beam.store.memory import RingSpool, ring_sizes
+from beam.store.pieces import PieceSpool
+from beam.store.places import NEW, LastingPlace
 from beam.values import size
 
 THREADS = 8
@@ -34,7 +38,7 @@ THREADS = 8
 T = TypeVar("T")
 
 
-@implementer(IStore)
+@implementer(ILastingStore)
 class DiskStore:
     """Files below ``path``, at most ``quota.cap`` bytes of them.
 
@@ -47,14 +51,15 @@ class DiskStore:
         self, path: Path, house: IHouse, quota: Quota, window: int, history: int, offload: Offload | None = None
     ) -> None:
         self._root = path
+        self._home = Home(path)
         self._house = house
+        self._memory = house.memory
         self._quota = quota
         self._window = window
         self._history = history
         self._pool = ThreadPool(0, THREADS, name="beam-disk")
         self._offload: Offload = offload or self._in_pool
-        self._own: Path | None = None
-        self._lock = -1
+        self._found: list[Found] = []
 
     def _in_pool(self, call: Callable[[], T], /) -> "Deferred[T]":
         reactor: Any = self._house.reactor
@@ -62,68 +67,107 @@ class DiskStore:
 
     def start(self) -> None:
         try:
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Held for a moment, so that no server takes another's new folder for one that a crash left behind.
-            gate = os.open(self._root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(gate, fcntl.LOCK_EX)
-                self._remove_leftovers()
-                self._own = self._root / f"server-{secrets.token_hex(8)}"
-                for folder in (self._own, self._own / "incoming", self._own / "kept"):
-                    folder.mkdir(mode=0o700)
-                self._lock = os.open(self._own / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(self._lock, fcntl.LOCK_EX)
-            finally:
-                os.close(gate)
+            self._home.claim()
         except OSError as error:
             raise StoreFailed(f"The folder {self._root} cannot be used: {error.strerror}.") from error
+        self._found = find(self._home.saved(), self._quota, self._go_on)
         self._pool.start()
 
-    def _remove_leftovers(self) -> None:
-        """Remove the folders of servers that run no more: a lock of theirs that can be had says so."""
-        for folder in self._root.glob("server-*"):
-            try:
-                lock = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
-                shutil.rmtree(folder)
-                continue
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-            except BlockingIOError:
-                pass
-            finally:
-                os.close(lock)
-
     def stop(self) -> None:
-        if self._own is not None:
+        if self._pool.started:
             self._pool.stop()
-            shutil.rmtree(self._own, ignore_errors=True)
-            os.close(self._lock)
-            self._own = None
+            self._home.leave()
+
+    def recover(self) -> list[IFound]:
+        found, self._found = self._found, []
+        return list(found)
 
     def create(self, length: int | None, failed: Callable[[BeamError], None]) -> DiskSpool:
-        assert self._own is not None, "the store has not been started"
+        place = self._home.incoming()
+        self._check_space(length)
+        ring = self._ring(length)
+        with refused(ring.release):
+            fd = os.open(place.path, NEW, 0o600)
+        return DiskSpool(ring, self._blob(fd, length), place, self._memory, self._offload, failed)
+
+    def create_lasting(
+        self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> LastingSpool:
+        folder = self._home.folder()
+        self._check_space(length)
+        ring = self._ring(length)
+        with refused(ring.release, folder.remove):
+            fd = folder.make()
+        place = LastingPlace(folder, record)
+        return LastingSpool(ring, self._blob(fd, length), place, self._memory, self._offload, failed)
+
+    def create_pieces(
+        self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> PieceSpool:
+        folder = self._home.folder()
+        self._check_space(length)
+        with refused(folder.remove):
+            fd = folder.make(in_pieces=True)
+        place = LastingPlace(folder, record)
+        return self._pieces(self._blob(fd, length), place, Journal(folder.journal), length, failed)
+
+    def _go_on(
+        self, found: Found, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes], /
+    ) -> ILastingSpool:
+        """The spool of what was found; one that has no pieces goes on where a block ends, or at its end."""
+        place = LastingPlace(found.folder, record, saved=True)
+        if found.journal is not None:
+            with refused():
+                fd = open_file(found.folder.data, None)
+            blob = found.hand_over(fd, found.size, length)
+            return self._pieces(blob, place, found.journal, length, failed)
+        size = found.size if length is None else min(found.size, length)
+        if size != length:
+            size -= size % BLOCK
+        ring = self._ring(length, size)
+        with refused(ring.release):
+            fd = open_file(found.folder.data, size)
+        return LastingSpool(ring, found.hand_over(fd, size, length), place, self._memory, self._offload, failed)
+
+    def _pieces(
+        self,
+        blob: Blob,
+        place: LastingPlace,
+        journal: Journal,
+        length: int | None,
+        failed: Callable[[BeamError], None],
+    ) -> PieceSpool:
+        return PieceSpool(blob, place, journal, self._memory, self._offload, failed, length, self._window)
+
+    def _check_space(self, length: int | None) -> None:
         if length is not None and length > self._quota.free:
             raise StoreFull(
                 "The disk store of this server has no space for this file; try again later or send a smaller one."
             )
-        ring = RingSpool(self._house.memory, length, self._window, self._history)
-        name = secrets.token_hex(16)
-        path = self._own / "incoming" / name
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            ring.release()
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise Unavailable("This server has no file descriptors left; try again later.") from None
-            raise failure_of(Failure(error)) from None
-        blob = Blob(path, fd, self._quota)
+
+    def _ring(self, length: int | None, origin: int = 0) -> RingSpool:
+        return RingSpool(self._memory, length, self._window, self._history, origin=origin)
+
+    def _blob(self, fd: int, length: int | None) -> Blob:
+        blob = Blob(fd, self._quota)
         blob.charge(length or 0)
-        return DiskSpool(ring, blob, self._house.memory, self._own / "kept" / name, self._offload, failed)
+        return blob
 
     def usage(self) -> int:
         return self._quota.used
+
+
+@contextmanager
+def refused(*undo: Callable[[], None]) -> Iterator[None]:
+    """Turn what the system says while a file is made or opened into a refusal, behind ``undo``."""
+    try:
+        yield
+    except OSError as error:
+        for each in undo:
+            each()
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise Unavailable("This server has no file descriptors left; try again later.") from None
+        raise failure_of(Failure(error)) from None
 
 
 @implementer(IPlugin, IStoreMaker)

@@ -79,7 +79,7 @@ class Shelf:
             block = reader.block = next(found, None) or self._free(reader.spool.head)
             block.users += 1
             if not block.covers(position):
-                self._load(block, position)
+                self._load(block, position, reader.spool.head)
         if block.waiting is None:
             return block.at(position)
         if reader not in block.waiting:
@@ -102,19 +102,24 @@ class Shelf:
             self._blocks.remove(block)
             self._memory.give(block.charged)
 
-    def _load(self, block: Block, position: int) -> None:
-        """Begin to read ``block`` at ``position``; it may be there at once."""
+    def _load(self, block: Block, position: int, head: int) -> None:
+        """Begin to read ``block`` at ``position``; it may be there at once.
+
+        Nothing behind ``head`` is taken: in a file with holes it may be anything.
+        """
         blob = self._blob
         block.start = position - position % BLOCK
-        block.stop = min(position - position % STEP + STEP, block.start + len(block.memory))
-        memory = block.memory[: block.stop - block.start]
-        block.view = memory[: blob.read_cached(memory, block.start)]
+        block.stop = min(position - position % STEP + STEP, block.start + len(block.memory), head)
+        length = block.stop - block.start
+        memory = block.memory[: -(-length // BLOCK) * BLOCK]
+        block.view = memory[: min(length, blob.read_cached(memory, block.start))]
         if not block.covers(position):
             block.waiting = []
             blob.hold()
             reading = self._offload(lambda: blob.read(memory, block.start))
             reading.addCallbacks(
-                lambda n: self._loaded(block, memory[:n], position), lambda failure: self._broken(block, failure)
+                lambda n: self._loaded(block, memory[: min(length, n)], position),
+                lambda failure: self._broken(block, failure),
             )
 
     def _free(self, length: int) -> Block:

@@ -33,19 +33,22 @@ class RingSpool(Spool):
     :param window: bytes that the sender may be ahead of the slowest reader.
     :param history: bytes that stay behind it.
     :param share: it takes at most one part in so many of the memory that is free.
+    :param origin: offset of the first byte that comes; those before it are elsewhere.
     :raises Unavailable: there is no memory for the smallest ring.
     """
 
-    def __init__(self, memory: Quota, length: int | None, window: int, history: int, share: int = SHARE) -> None:
+    def __init__(
+        self, memory: Quota, length: int | None, window: int, history: int, share: int = SHARE, origin: int = 0
+    ) -> None:
         super().__init__()
         self._share = share
         self._memory = memory
         self._length = length
-        self._limit = window + history if length is None else min(window + history, length)
+        self._limit = window + history if length is None else min(window + history, length - origin)
         smallest = min(SMALLEST_RING, self._limit)
         if not memory.take(smallest):
             raise Unavailable("The memory for transfers is used up; try again later.")
-        self.window = Window(smallest, window)
+        self.window = Window(smallest, window, origin)
         if self._limit > SMALLEST_RING:
             # Anonymous and private: a page costs nothing before it is touched.
             mapping = mmap.mmap(-1, self._limit, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -63,13 +66,13 @@ class RingSpool(Spool):
 
     def room(self) -> memoryview:
         window = self.window
-        if window.head + GROWTH > window.capacity:
+        if window.came + GROWTH > window.capacity:
             self._grow()
         capacity, free = window.capacity, window.room
         if free <= 0:
             self._paused = True  # a new reader may have taken away what there was
             return EMPTY
-        start = window.head % capacity
+        start = window.came % capacity
         return self._bytes[start : start + min(free, capacity - start, STEP)]
 
     def overwritten(self, n: int) -> None:
@@ -79,14 +82,14 @@ class RingSpool(Spool):
         """Add a step to the ring, if it has not wrapped yet and this transfer may have more of the memory."""
         window = self.window
         step = min(GROWTH, self._limit - window.capacity)
-        if step and window.head <= window.capacity:
+        if step and window.came <= window.capacity:
             share = max(SMALLEST_RING, (self._memory.free + window.capacity) // self._share)
             if window.capacity + step <= share and self._memory.take(step):
                 window.capacity += step
 
     def has_room(self) -> bool:
         window = self.window
-        if window.head + GROWTH > window.capacity:
+        if window.came + GROWTH > window.capacity:
             self._grow()
         if window.slowest is None:
             return window.room > 0
@@ -120,11 +123,11 @@ class RingSpool(Spool):
         return view
 
     def view(self, position: int) -> memoryview:
-        """The contiguous bytes at ``position``, below ``head``; empty if the ring has them no more."""
+        """The contiguous bytes at ``position``; empty if the ring has none there."""
         window = self.window
-        if position < window.base:
+        if not window.base <= position < window.head:
             return EMPTY
-        start = position % window.capacity
+        start = (position - window.origin) % window.capacity
         return self._bytes[start : start + min(window.head - position, window.capacity - start, STEP)]
 
     def cursor(self, position: int) -> Cursor:

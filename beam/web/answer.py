@@ -9,6 +9,7 @@ from beam.errors import BeamError
 from beam.web.request import StreamingRequest, error_text
 
 log = Logger()
+REASONS = {each.value: each.phrase for each in HTTPStatus} | {460: "Checksum Mismatch"}
 
 
 def accepts(request: StreamingRequest, media_type: str) -> bool:
@@ -28,7 +29,7 @@ def answer(
     :param kind: media type of ``text``; plain if it is not given.
     """
     body = text.encode()
-    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    request.setResponseCode(status, REASONS.get(status, "").encode())
     if status not in (204, 304):
         if body or kind:
             request.setHeader("content-type", kind or request.words.kind)

@@ -88,6 +88,12 @@ def wait_of(query: dict[str, list[str]], policy: Policy) -> float:
     return capped_seconds(asked, "wait", policy.get_wait, policy.max_wait)
 
 
+def progress_of(transfer: Transfer) -> dict[str, str]:
+    """How much of a resumable body is here, in the fields of draft-ietf-httpbis-resumable-upload."""
+    fields = {"upload-offset": str(transfer.spool.head), "upload-complete": f"?{transfer.is_whole:d}"}
+    return fields if transfer.length is None else {**fields, "upload-length": str(transfer.length)}
+
+
 def head(request: StreamingRequest, broker: Broker, key: str, query: dict[str, list[str]]) -> None:
     """Answer HEAD: what a GET would bring, without taking it.
 
@@ -101,6 +107,9 @@ def head(request: StreamingRequest, broker: Broker, key: str, query: dict[str, l
     describe(request, transfer, broker.policy)
     if transfer.length is not None:
         request.setHeader("content-length", str(transfer.length))
+    if transfer.options.resume is not None:
+        for name, value in progress_of(transfer).items():
+            request.setHeader(name, value)
     request.write(b"")
     request.conclude()
 

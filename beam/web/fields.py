@@ -8,8 +8,10 @@ import binascii
 import re
 from urllib.parse import quote, unquote_to_bytes
 
+from attrs import frozen
+
+from beam.digests import DIGESTS
 from beam.errors import BadRequest, KeyTooLong, MissingKey
-from beam.options import DIGESTS
 from beam.policy import Keys
 from beam.transfer import Span
 
@@ -141,10 +143,27 @@ def digest_field(digests: dict[str, bytes]) -> str:
     return ", ".join(f"{name}=:{base64.b64encode(value).decode()}:" for name, value in sorted(digests.items()))
 
 
-def is_whole(content_range: str) -> bool:
-    """Whether a ``Content-Range`` is all of its representation, as ``curl -C - -T`` sends at first."""
+@frozen
+class Part:
+    """What a ``Content-Range`` says of a body: from ``start`` to before ``stop``, of ``total`` bytes."""
+
+    start: int
+    stop: int
+    total: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all there is, as ``curl -C - -T`` sends at first."""
+        return self.stop - self.start == self.total
+
+
+def part_in(content_range: str) -> Part | None:
+    """The part that is sent (RFC 9110, 14.4); ``None`` if the field is malformed."""
     match = CONTENT_RANGE.fullmatch(content_range.strip())
-    return match is not None and int(match[1]) == 0 and int(match[2]) + 1 == int(match[3])
+    if match is None:
+        return None
+    part = Part(int(match[1]), int(match[2]) + 1, int(match[3]))
+    return part if part.start < part.stop <= part.total else None
 
 
 def span_of(field: str, length: int | None) -> Span | None:

@@ -46,6 +46,12 @@ class SenderReply(Protocol):
     def end(self, transfer: Transfer) -> None:
         """As in ``ISender.transfer_ended``, if the connection is still there."""
 
+    def parted(self, transfer: Transfer) -> None:
+        """This request brought a part of the body of ``transfer``; others bring the rest."""
+
+    def dismiss(self, error: BeamError) -> None:
+        """The transfer goes on without this connection, for the reason that ``error`` gives."""
+
     def leave(self) -> None:
         """It is not: nobody hears anything any more."""
 
@@ -108,6 +114,16 @@ class FinalReply:
             if transfer.keeps:
                 status, headers["location"] = 201, f"{self._scope.prefix}/{quote(transfer.key)}"
         answer(self._request, status, text, headers)
+
+    def parted(self, transfer: Transfer) -> None:
+        """Tell where it goes on."""
+        offset = transfer.spool.head
+        text = f"received {offset} of {transfer.length} bytes\n"
+        answer(self._request, 202, text, {"upload-offset": str(offset), "upload-complete": "?0"})
+
+    def dismiss(self, error: BeamError) -> None:
+        """Say so."""
+        refuse(self._request, error)
 
     def leave(self) -> None:
         """Nothing was to come."""
@@ -185,23 +201,36 @@ class EarlyReply:
     def end(self, transfer: Transfer) -> None:
         """Say how it went.  What is neither delivered nor left breaks off, so that a script can see it."""
         self.leave()
-        request = self._request
         error, done = verdict(transfer, self._policy)
         if transfer.outcome is Outcome.RECEIVER_LOST:
             self._say(ABORTED)
         elif error is None:
             self._say(RECEIVED if transfer.deliveries and not transfer.left else f"[INFO] {done}")
-        elif self._open:
-            self._say(request.words.of(error)[1])
-            request.abort(True)
-            return
         else:
-            refuse(request, error)
+            self.dismiss(error)
             return
+        self._close(200)
+
+    def _close(self, status: int) -> None:
         if self._open:
-            request.conclude()
+            self._request.conclude()
         else:
-            answer(request, 200, "".join(self._lines))
+            answer(self._request, status, "".join(self._lines))
+
+    def parted(self, transfer: Transfer) -> None:
+        """Say where it goes on."""
+        self.leave()
+        self._say(f"[INFO] received {transfer.spool.head} of {transfer.length} bytes")
+        self._close(202)
+
+    def dismiss(self, error: BeamError) -> None:
+        """Say so, and break off."""
+        self.leave()
+        if self._open:
+            self._say(self._request.words.of(error)[1])
+            self._request.abort(True)
+        else:
+            refuse(self._request, error)
 
     def leave(self) -> None:
         """No line comes by itself any more."""

@@ -143,6 +143,11 @@ class StreamingRequest(Request):
 
     # What resources use.
 
+    def field(self, name: str) -> str | None:
+        """The value of the header ``name``, the last if it is given several times."""
+        value = self.getHeader(name)
+        return None if value is None else str(value)
+
     def on_lost(self, lost: Callable[[], None], half_closed: Callable[[], bool]) -> None:
         """Call ``lost`` when the connection breaks before the response has ended.
 

@@ -5,7 +5,7 @@ Errors that a request meets before it has become a send or a receive are answere
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 from twisted.web.resource import Resource
@@ -22,6 +22,7 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
+from beam.web.creation import FOLDER
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
@@ -30,6 +31,7 @@ from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.send import send
 from beam.web.status import show_status, stream_status
+from beam.web.tus import tus
 from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}
@@ -39,6 +41,8 @@ PREVIEWERS = re.compile(
     "Googlebot|bingbot",
     re.IGNORECASE,
 )
+Service = Callable[[StreamingRequest, Scope, str, dict[str, list[str]]], None]
+SERVICES: Mapping[str, Service] = {FOLDER: tus}  # own paths that are more than pages, by their folder
 PREFLIGHT = {
     "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
     "access-control-allow-headers": "Content-Type, Content-Disposition, X-Piping",
@@ -107,6 +111,10 @@ class Root(Resource):
         own = OWN[scope.policy.pages]
         query = query_of(request.uri.partition(b"?")[2], scope.policy.strict)
         is_own = own.has(path)
+        for folder, service in SERVICES.items() if is_own else ():
+            if f"{path}/".startswith(f"{folder}/"):
+                service(request, scope, path.removeprefix(folder).removeprefix("/"), query)
+                return
         if is_own and method in ("PUT", "POST"):
             raise Reserved(f"This path is reserved; choose another key: {GOOD_KEY}.")
         allowed = READ_ONLY if is_own else methods

@@ -8,78 +8,79 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 import re
 from collections import deque
 from collections.abc import Callable
-from hmac import compare_digest
 from math import inf
-from typing import Any, TypeGuard
+from typing import Any
 
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout, Unauthorized
+from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
-from beam.policy import Naming
-from beam.transfer import Forward, Offer, Transfer
+from beam.transfer import Forward, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import attachment, filename_in, has_control, safe_filename
+from beam.web.fields import filename_in
 from beam.web.form import FilePart, FormDecoder, FormField
-from beam.web.reply import REPLIES
+from beam.web.offer import offer_of
+from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
+from beam.web.secret import check_secret
 
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
-HTML = re.compile(r"\s*text/html\s*(?=;|$)", re.IGNORECASE)
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
-
-
-def field(request: StreamingRequest, name: str) -> str | None:
-    """The value of a header that is given once, as text."""
-    value = request.getHeader(name)
-    return None if value is None else str(value)
-
-
-def is_clean(value: str | None) -> TypeGuard[str]:
-    """Whether ``value`` can be a field of the receivers' responses."""
-    return value is not None and value != "" and not has_control(value)
 
 
 @implementer(ISender, IPushProducer)
 class Upload:
-    """A raw body."""
+    """A raw body.
 
-    def __init__(self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions) -> None:
+    :param reply: what the sender hears, if not what the policy says.
+    :param total: bytes of the file, if the request brings only its first part.
+    """
+
+    doubts_length = False  # whether the length is only what the sender says
+
+    def __init__(
+        self,
+        request: StreamingRequest,
+        scope: Scope,
+        key: str,
+        options: SendOptions,
+        reply: SenderReply | None = None,
+        total: int | None = None,
+    ) -> None:
         self._request = request
         self._broker = scope.broker
         self._policy = scope.policy
         self._key = key
         self._options = options
-        self._reply = REPLIES[scope.policy.reply](request, scope)
+        self._total = total
+        self._reply = reply or REPLIES[scope.policy.reply](request, scope)
         self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
         self._half_closed = False
         self._left = False  # the connection is lost, and the broker knows
-        self._told = False  # how it ended
+        self._told = False  # how its part ended
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
-        return self._request.length
+        return self._request.length if self._total is None else self._total
 
     def check_secret(self, shown: str | None) -> None:
         """Whether the sender may send.
 
         :raises Unauthorized: it may not.
         """
-        secret = self._policy.auth
-        if secret is not None and not compare_digest((shown or "").encode(), secret.encode()):
-            raise Unauthorized("A sender has to show the secret of this server, as a bearer token.")
+        check_secret(self._policy, shown)
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
         """Ask to be admitted, and take the body.
@@ -87,68 +88,66 @@ class Upload:
         :param target: where the file goes on to, if anywhere.
         :raises BeamError: the refusal.
         """
-        request, broker, options = self._request, self._broker, self._options
-        length = self.file_length()
+        options, length = self._options, self.file_length()
         forward = None
         if target is not None:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
-        self._transfer = broker.send(self._key, options, length, self, forward)
-        self._body = Body(
-            self._transfer.spool,
+        transfer = self._broker.send(self._key, options, length, self, forward)
+        transfer.body = Body(
+            transfer.spool,
             length,
             self._policy.max_pipe_size,
             announced,
             options.digest,
-            doubted=length is not None and length != request.length,
+            doubted=self.doubts_length and length is not None,
         )
-        self._transfer.spool.registerProducer(self, True)
+        if self._total is not None:
+            transfer.body.begin_part(self._request.length)
+        self.fill(transfer, transfer.body)
+
+    def fill(self, transfer: Transfer, body: Body) -> None:
+        """Take what the request brings of ``body``."""
+        request = self._request
+        self._transfer, self._body = transfer, body
+        body.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
         request.on_lost(self._lost, self._survives_half_close)
-        self._reply.begin(self._transfer, request.send_continue())
+        self._reply.begin(transfer, request.send_continue())
         self.admitted()
-        if self._transfer.outcome is None:
+        if transfer.outcome is None:
             request.take_body(self)
 
     def admitted(self) -> None:
         """Tell who waits what comes, and read the socket directly if that is possible."""
         request = self._request
-        if request.length == 0:
+        if request.length == 0 and not self._total:
             try:
                 self._body.end()  # a receiver of nothing has it all as soon as its head comes
             except BeamError as error:
                 self._fail(error)
                 return
-        disposition = field(request, "content-disposition") or ""
-        self.offer(filename_in(disposition), field(request, "content-type"), disposition)
+        disposition = request.field("content-disposition") or ""
+        self.offer(filename_in(disposition), request.field("content-type"), disposition)
+        self.read_directly()
+
+    def read_directly(self) -> None:
+        """Read the socket without Twisted, if that is possible."""
+        request = self._request
         way = request.way()
-        if way is not None and not request.body_is_whole and self._transfer.outcome is None:
+        is_framed = request.length is not None or self._body.missing is None  # chunks have to fit where bytes do
+        if way is not None and is_framed and not request.body_is_whole and self._transfer.outcome is None:
             self._direct = DirectUpload(way, request.framing(), self._body, self._broker.clock, self._fail)
             self._flow = self._direct
 
     def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
         """The file's headers are known."""
-        request, policy = self._request, self._policy
-        name = safe_filename(self._options.name or filename or self._key.split("/")[-1])
-        if policy.naming is Naming.VERBATIM:
-            shown = disposition if is_clean(disposition) else None
-        else:
-            shown = attachment(name) if filename or policy.naming is Naming.ATTACHMENT else None
-        kind = content_type if is_clean(content_type) else policy.default_type
-        if policy.html_as_text and kind is not None:
-            kind = HTML.sub("text/plain", kind, count=1)
-        offer = Offer(
-            length=self.file_length(),
-            content_type=kind,
-            content_encoding=field(request, "content-encoding"),
-            last_modified=field(request, "last-modified"),
-            filename=name,
-            disposition=shown,
-            x_piping=tuple(request.requestHeaders.getRawHeaders("x-piping", [])),
-            peer=request.peer,
-        )
-        self._broker.offer(self._transfer, offer)
+        transfer, length = self._transfer, self.file_length()
+        offer = offer_of(self._request, self._policy, transfer, length, filename, content_type, disposition)
+        self._broker.offer(transfer, offer)
+        if transfer.options.resume is not None:
+            self._broker.save(transfer)
 
     # The body, as it comes.
 
@@ -195,14 +194,39 @@ class Upload:
         self._request.resume_reading()
         try:
             self.check_end()
-            digests = self._body.end()
+            if self.is_last():
+                self._broker.whole(self._transfer, self._body.end())
+            else:
+                self._body.check_part(self._request.length)
+                self._leave()
+                self._reply.parted(self._transfer)
         except BeamError as error:
             self._fail(error)
-        else:
-            self._broker.whole(self._transfer, digests)
+
+    def is_last(self) -> bool:
+        """Whether the body is whole with what this request brought."""
+        return self._body.is_whole or self._body.length is None or self._transfer.options.resume is None
 
     def _fail(self, error: BeamError) -> None:
-        self._broker.fail(self._transfer, error)
+        """A sender that can come back may send again what was malformed."""
+        can_be_mended = isinstance(error, BadRequest) and not self._body.is_whole
+        if can_be_mended and self._transfer.options.resume is not None:
+            self.cut(error)
+        else:
+            self._broker.fail(self._transfer, error)
+
+    def _leave(self) -> None:
+        """The transfer goes on without this connection."""
+        self._detach()
+        self._pieces.clear()
+        self._told = True
+        self._broker.lost(self._transfer, self)
+
+    def cut(self, error: BeamError) -> None:
+        if not self._told:
+            self._leave()
+            if not self._left:
+                self._reply.dismiss(error)
 
     # Flow control, called by the spool.
 
@@ -215,7 +239,7 @@ class Upload:
         if not self._pieces:
             if self._ended:
                 self._finish()
-            elif not self._transfer.spool.paused:
+            elif not self._body.spool.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -233,7 +257,7 @@ class Upload:
         self._left = True
         self._detach()
         if not self._is_done:
-            self._broker.lost(self._transfer)
+            self._broker.lost(self._transfer, self)
 
     @property
     def _is_done(self) -> bool:
@@ -248,6 +272,9 @@ class Upload:
         self._half_closed = self._request.body_is_whole and not self._request.startedWriting
         return self._half_closed and not self.peer_gone()
 
+    def moved(self) -> int:
+        return self._body.received
+
     def peer_gone(self) -> bool:
         if self._is_done or self._left:
             return False
@@ -255,10 +282,8 @@ class Upload:
             self._request.interim(PROCESSING)  # a dead peer answers with a reset
         if self._request.body_is_whole:
             return self._request.peer_gone(0)
-        length = self._body.length
-        return self._request.peer_gone(
-            1 if length is None else length - self._body.received - sum(map(len, self._pieces))
-        )
+        missing = None if self._request.length is None else self._body.missing
+        return self._request.peer_gone(1 if missing is None else missing - sum(map(len, self._pieces)))
 
     def heard(self, news: News) -> None:
         if not self._left:
@@ -279,6 +304,8 @@ class FormUpload(Upload):
 
     Where fields may stand before the file, it is admitted only then: they say who sends, and how much.
     """
+
+    doubts_length = True
 
     def __init__(
         self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions, content_type: str

@@ -638,11 +638,11 @@ def test_the_whole_as_a_content_range_is_a_plain_put(relay: Relay, key: str) -> 
     assert receiver.answer().body == b"0123456789"
 
 
-@pytest.mark.parametrize("content_range", ["bytes 5-9/10", "bytes 0-4/10", "bytes 0-9/*", "bytes */10", "x"])
+@pytest.mark.parametrize("content_range", ["bytes 0-4/10", "bytes 0-9/*", "bytes */10", "x"])
 def test_a_part_as_a_content_range_is_refused(plain: Relay, key: str, content_range: str) -> None:
     """A part must not be taken for the whole."""
     answer = plain.connect().put(key, b"", "Expect: 100-continue", f"Content-Range: {content_range}", length=5).answer()
-    check_refusal(answer, 400, "Content-Range")
+    check_refusal(answer, 400, "resume" if content_range == "bytes 0-4/10" else "Content-Range")
     assert answer.interim == ()
 
 

@@ -8,7 +8,8 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from beam.broker import Broker
+from beam.broker import Broker, Life
+from beam.deadlines import Deadline
 from beam.errors import BeamError, Outcome, StoreFull
 from beam.interfaces import ISink, IStore
 from beam.options import SendOptions
@@ -31,6 +32,11 @@ POLICY = Policy(
     min_rate=1,
     max_waiting_per_key=50,
 )
+
+
+def deadlines_of(life: Life) -> list[Deadline]:
+    """Those of a transfer's state and of its sender."""
+    return [life.timeout, life.sending._watch, life.sending._absence]
 
 
 class KeptSpool(Spool):
@@ -196,7 +202,7 @@ class Stage:
     def deadlines(self) -> int:
         """The deadlines that somebody still needs."""
         broker = self.broker
-        needed = [each for life in broker._lives.values() for each in (life.timeout, life.watch)]
+        needed = [each for life in broker._lives.values() for each in deadlines_of(life)]
         needed += [delivery.deadline for delivery in broker.deliveries]
         needed += [waiting.deadline for waiting in broker._waits.values()]
         return sum(each.at < float("inf") for each in needed)
@@ -242,8 +248,8 @@ class Stage:
                 assert transfer.receiving > 0
             case State.KEPT:
                 assert transfer.receiving > 0 or life.timeout.at < never
-        if not life.told:
-            assert life.watch.at < never
+        if life.sending.sender is not None and not life.sending.told:
+            assert life.sending._watch.at < never
 
     def check_empty(self) -> None:
         """Everything has ended: nothing is left of it."""
@@ -322,7 +328,7 @@ class Sender:
     def leave(self) -> None:
         """The connection breaks."""
         self.gone = True
-        self.stage.broker.lost(self.transfer)
+        self.stage.broker.lost(self.transfer, self)
 
     def fill_disk(self) -> None:
         """The store cannot go on."""
@@ -339,6 +345,12 @@ class Sender:
             assert (transfer.error is None) == (transfer.outcome in (Outcome.DELIVERED, Outcome.STORED))
             assert transfer.key not in self.stage.broker.rendezvous.transfers, "the key is free before anybody is told"
         self.then()
+
+    def cut(self, error: BeamError) -> None:
+        raise AssertionError("it does not come back, so that nobody takes its place")
+
+    def moved(self) -> int:
+        return self.transfer.spool.head
 
     def peer_gone(self) -> bool:
         assert self.lives, "nobody asks for a sender whose transfer has ended"

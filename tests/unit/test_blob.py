@@ -35,7 +35,7 @@ class Opened:
         self.quota = Quota(1 << 40)
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self.path = path
-        self.blob = Blob(path, self.fd, self.quota)
+        self.blob = Blob(self.fd, self.quota)
         self.blob.hold()
         self.size = 0
 

@@ -64,8 +64,8 @@ def test_a_missing_folder_is_made_and_is_private(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     folders = [disk.path, *disk.path.glob("server-*"), *disk.path.glob("server-*/*/")]
-    assert len(folders) == 4
-    assert [mode(folder) for folder in folders if folder.is_dir()] == [0o700] * 4
+    assert len(folders) == 5
+    assert [mode(folder) for folder in folders if folder.is_dir()] == [0o700] * 5
     assert [mode(file) for file in disk.path.rglob("*") if file.is_file()] == [0o600] * 3
     rehearsal.abort(GONE)
     disk.check_empty()

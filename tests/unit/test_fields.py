@@ -17,6 +17,7 @@ from beam.transfer import Span
 from beam.web.fields import (
     LONGEST_KEY,
     LONGEST_NAME,
+    Part,
     announced_digests,
     attachment,
     checked_key,
@@ -24,8 +25,8 @@ from beam.web.fields import (
     digest_field,
     filename_in,
     has_control,
-    is_whole,
     matches,
+    part_in,
     path_of,
     query_of,
     safe_filename,
@@ -499,15 +500,21 @@ def test_a_range_is_the_part_it_names(first: int | None, last: int | None, lengt
 @pytest.mark.parametrize("field", ["bytes 0-9/10", "BYTES 0-9/10", " bytes 0-9/10 ", "bytes 0-0/1"])
 def test_a_content_range_that_is_the_whole(field: str) -> None:
     """As ``curl -C - -T`` sends at first."""
-    assert is_whole(field)
+    part = part_in(field)
+    assert part is not None and part.is_whole
+
+
+@pytest.mark.parametrize(("field", "part"), [("bytes 1-9/10", Part(1, 10, 10)), ("bytes 0-8/10", Part(0, 9, 10))])
+def test_a_content_range_that_is_a_part(field: str, part: Part) -> None:
+    """Where it begins and where it ends."""
+    assert part_in(field) == part and not part.is_whole
 
 
 @pytest.mark.parametrize(
     "field",
     [
-        "bytes 1-9/10",
-        "bytes 0-8/10",
-        "bytes 0-9/11",
+        "bytes 5-4/10",
+        "bytes 0-10/10",
         "bytes 0-9/*",
         "bytes */10",
         "bytes=0-9/10",
@@ -517,9 +524,9 @@ def test_a_content_range_that_is_the_whole(field: str) -> None:
         "bytes 0-\u0669/10",
     ],
 )
-def test_a_content_range_that_is_a_part(field: str) -> None:
-    """A part cannot be sent."""
-    assert not is_whole(field)
+def test_a_content_range_that_is_none(field: str) -> None:
+    """What ends before it begins or behind the file, and what is not written so."""
+    assert part_in(field) is None
 
 
 # Entity tags.

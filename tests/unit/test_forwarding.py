@@ -245,7 +245,7 @@ class ForwardStage(Stage):
         if life.forwarding is not None:
             assert forward is not None and (life.forwarding.deadline.at < float("inf")) == forward.running
         if forward is not None and forward.reader is None and transfer.offer is None and not transfer.keeps:
-            assert life.watch.at < float("inf"), "nobody waits for a sender that has not said what it sends"
+            assert life.sending._watch.at < float("inf"), "nobody waits for a sender that has not said what it sends"
             return
         if forward is None or not forward.running:
             super()._check_patience(transfer)
@@ -254,7 +254,7 @@ class ForwardStage(Stage):
         served = [each for each in self.broker.deliveries if each.transfer is transfer]
         assert all(each.deadline.at < float("inf") for each in served)
         assert transfer.receiving == sum(not each.span.look for each in served)
-        assert transfer.state is State.KEPT or life.watch.at < float("inf")
+        assert transfer.state is State.KEPT or life.sending._watch.at < float("inf")
 
     def check(self) -> None:
         """What holds at any time."""

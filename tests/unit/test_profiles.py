@@ -34,6 +34,9 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
     "max-ttl": TIMES,
     "max-wait": TIMES,
     "resume-timeout": TIMES,
+    "sender-resume": TIMES,
+    "upload-ttl": TIMES,
+    "lasts": ON_OR_OFF,
     "idle-timeout": WAITS,
     "forward-timeout": TIMES,
     "heartbeat": {"25": 25, "0.5": 0.5},
@@ -166,7 +169,7 @@ def test_given_flags_hold_unless_the_text_says_otherwise(
 
 NAMES = ("beam", "hold", "drop", "piping", "claim")
 OCTETS = "application/octet-stream"
-OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "download")
+OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "resume", "download")
 END, EARLY, BUFFERED = Reply.END, Reply.EARLY, Reply.BUFFERED
 REFUSED, REPLACES = Rival.REFUSED, Rival.REPLACES
 STRICT, TRIMMED, ANY = Keys.STRICT, Keys.TRIMMED, Keys.ANY
@@ -178,6 +181,9 @@ CONTRACT: Mapping[str, tuple[Any, ...]] = {
     "get_wait": (5, 0, 5, inf, 0),
     "put_wait": (3600, inf, 3600, inf, 3600),
     "resume_timeout": (30, 30, 30, 0, 30),
+    "sender_resume": (60, 60, 60, 60, 60),
+    "upload_ttl": (86400, 86400, 86400, 86400, 86400),
+    "lasts": (False, False, False, False, False),
     "exact": (False, True, False, True, True),
     "rival": (REFUSED, REFUSED, REFUSED, REFUSED, REPLACES),
     "claims": (False, False, False, False, True),
@@ -240,6 +246,8 @@ def test_stores_of_profiles() -> None:
         ("get-wait-timeout", "get_wait"),
         ("put-wait-timeout", "put_wait"),
         ("resume-timeout", "resume_timeout"),
+        ("sender-resume-timeout", "sender_resume"),
+        ("upload-ttl", "upload_ttl"),
         ("idle-timeout", "idle_timeout"),
         ("forward-timeout", "forward_timeout"),
         ("max-wait", "max_wait"),

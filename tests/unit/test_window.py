@@ -11,20 +11,25 @@ from beam.window import Cursor, Window
 class WindowMachine(RuleBasedStateMachine):
     """A window over a real ring, beside the whole body as it was sent."""
 
-    @initialize(capacity=st.integers(1, 40), lead=st.integers(1, 60))
-    def begin(self, capacity: int, lead: int) -> None:
-        self.window = Window(capacity, lead)
+    @initialize(capacity=st.integers(1, 40), lead=st.integers(1, 60), origin=st.sampled_from([0, 0, 1, 7, 40, 1000]))
+    def begin(self, capacity: int, lead: int, origin: int) -> None:
+        self.window = Window(capacity, lead, origin)
         self.ring = bytearray(200)  # as large as it can become
-        self.sent = bytearray()
+        self.origin = origin
+        self.sent = bytearray(origin)  # what lies before the origin came elsewhere
         self.cursors: dict[Cursor, int] = {}
         self.place: int | None = None  # where the slowest is, or the last one was
 
     def room(self) -> int:
         """The rules, written once more."""
         if self.place is None:
-            return self.window.capacity - len(self.sent)
+            return self.window.capacity + self.origin - len(self.sent)
         ahead = len(self.sent) - self.place
         return max(0, min(self.window.lead, self.window.capacity) - ahead)
+
+    def place_of(self, position: int) -> int:
+        """Where in the ring a byte of the body is."""
+        return (position - self.origin) % self.window.capacity
 
     def moved(self) -> None:
         if self.cursors:
@@ -34,7 +39,7 @@ class WindowMachine(RuleBasedStateMachine):
     def commit(self, data: bytes) -> None:
         data = data[: self.window.room]
         for byte in data:
-            self.ring[len(self.sent) % self.window.capacity] = byte
+            self.ring[self.place_of(len(self.sent))] = byte
             self.sent.append(byte)
         self.window.commit(len(data))
 
@@ -80,7 +85,7 @@ class WindowMachine(RuleBasedStateMachine):
         del self.cursors[cursor]
         self.moved()
 
-    @precondition(lambda self: self.window.head <= self.window.capacity < 150)
+    @precondition(lambda self: self.window.came <= self.window.capacity < 150)
     @rule(step=st.integers(1, 40))
     def grow(self, step: int) -> None:
         self.window.capacity += step
@@ -89,7 +94,8 @@ class WindowMachine(RuleBasedStateMachine):
     def numbers_hold(self) -> None:
         window = self.window
         assert window.head == len(self.sent)
-        assert 0 <= window.base <= window.head <= window.base + window.capacity
+        assert window.came == len(self.sent) - self.origin
+        assert self.origin <= window.base <= window.head <= window.base + window.capacity
         assert window.slowest == self.place
         assert window.room == self.room() >= 0
         for cursor, position in self.cursors.items():
@@ -101,7 +107,7 @@ class WindowMachine(RuleBasedStateMachine):
     @invariant()
     def bytes_hold(self) -> None:
         for position in range(self.window.base, self.window.head):
-            assert self.ring[position % self.window.capacity] == self.sent[position]
+            assert self.ring[self.place_of(position)] == self.sent[position]
 
 
 WindowMachine.TestCase.settings = settings(deadline=None, max_examples=120, stateful_step_count=40)

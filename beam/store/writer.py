@@ -1,0 +1,112 @@
+"""What moves a ring into a file: nothing but one more reader of it.
+
+It writes in large steps, off the reactor's thread, at the offset that its own position is.
+"""
+
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from beam.errors import BeamError, StoreFull
+from beam.interfaces import ISink
+from beam.store.blob import LARGE, Blob, Offload, failure_of
+from beam.store.memory import RingSpool
+
+QUOTA_STEP = 1 << 20  # bytes by which a file of unknown length is charged
+
+
+@implementer(ISink)
+class Writer:
+    """Moves what comes into the ring on into the file; one write runs at a time, and waits until it is worth it.
+
+    :param charge: is told to which offset the file will grow, and raises ``StoreFull``.
+    :param written: hears that all is in the file, or why that cannot be.
+    """
+
+    def __init__(
+        self,
+        ring: RingSpool,
+        blob: Blob,
+        offload: Offload,
+        charge: Callable[[int], None],
+        written: Callable[[BeamError | None], None],
+    ) -> None:
+        self._ring = ring
+        self._blob = blob
+        self._offload = offload
+        self._charge = charge
+        self._written = written
+        self._busy = False
+        self._reader = ring.open(ring.base, holds=True)
+        self._reader.attach(self)
+
+    def bytes_available(self) -> None:
+        view = self._reader.peek()
+        if self._busy or not view:
+            return
+        position = self._reader.position
+        try:
+            self._charge(position + len(view))
+        except StoreFull as error:
+            self._written(error)
+            return
+        if not self._is_worth_it(self._ring.head - position):
+            self._ring.starve(self._reader)
+            return
+        self._busy = True
+        self._blob.hold()
+        self._offload(lambda: self._blob.write(view, position)).addCallbacks(self._wrote, self._failed)
+
+    def _is_worth_it(self, n: int) -> bool:
+        """Whether to write ``n`` bytes now: the sender must not wait for more to come from itself."""
+        ring = self._ring
+        return n >= min(LARGE, ring.window.lead // 2) or ring.whole or not ring.has_room()
+
+    def _wrote(self, n: int) -> None:
+        self._busy = False
+        self._blob.drop()
+        if self._reader.sink is not None:
+            self._reader.advance(n)
+        if self._reader.sink is not None:
+            self.bytes_available()
+
+    def _failed(self, failure: Failure) -> None:
+        self._busy = False
+        self._blob.drop()
+        if self._reader.sink is not None:
+            self._written(failure_of(failure))
+
+    def write_rest(self) -> None:
+        """Write all that is there in one call, which nobody waits for; the ring may end meanwhile.
+
+        A write that is under way does the same with its own bytes, which lie where the rest begins.
+        """
+        position, steps = self._reader.position, list[tuple[memoryview, int]]()
+        while view := self._ring.view(position):
+            steps.append((view, position))
+            position += len(view)
+        try:
+            self._charge(position)
+        except StoreFull:
+            return
+
+        def write() -> None:
+            for view, position in steps:
+                done = 0
+                while done < len(view):
+                    done += self._blob.write(view[done:], position + done)
+
+        def written(_: object) -> None:
+            self._blob.drop()
+
+        if steps:
+            self._blob.hold()
+            self._offload(write).addErrback(failure_of).addBoth(written)
+
+    def body_complete(self) -> None:
+        self._reader.close()
+        self._written(None)
+
+    def body_failed(self, error: BeamError) -> None:
+        """The spool is being aborted, which also removes the file."""
