@@ -5,7 +5,7 @@ twice.  ``tests/openapi`` asks a running server whether it is true.
 """
 
 from beam import __version__
-from beam.web.openapi import keys, own
+from beam.web.openapi import keys, own, tus
 from beam.web.openapi.pieces import Node
 from beam.web.scope import Scope
 
@@ -16,6 +16,7 @@ TEXT = (
 )
 TAGS = {
     keys.TAG: "Send under a key, receive under the same; either side may come first.",
+    tus.TAG: "Uploads that go on where they broke off, and can be received meanwhile (tus 1.0.0).",
     own.TAG: "Pages, and what watches the server asks for.",
 }
 ERROR = {
@@ -40,6 +41,6 @@ def document(scope: Scope) -> Node:
         "info": {"title": "beam", "version": __version__, "description": TEXT, "license": {"name": "MIT"}},
         "servers": [{"url": scope.prefix or "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": {**keys.keys(scope), **own.pages()},
+        "paths": {**keys.keys(scope), **tus.uploads(scope), **own.pages()},
         "components": components,
     }

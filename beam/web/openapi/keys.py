@@ -3,6 +3,7 @@
 What the operator has chosen is in it: the options with their caps, the names of the stores, whether a secret is asked.
 """
 
+from beam.digests import DIGESTS
 from beam.errors import (
     BeamError,
     DigestMismatch,
@@ -18,6 +19,7 @@ from beam.errors import (
     NoFile,
     NoReceiver,
     NotFound,
+    OffsetDiffers,
     PartRefused,
     PreconditionFailed,
     RangeNotSatisfiable,
@@ -26,11 +28,12 @@ from beam.errors import (
     ServiceWorkerRefused,
     StoreFailed,
     StoreFull,
+    TakenOver,
     TooLarge,
     Unauthorized,
 )
 from beam.interfaces import IForwardingStore
-from beam.options import DIGESTS, FORWARDS
+from beam.options import FORWARDS
 from beam.policy import Keys, Policy
 from beam.web.fields import LONGEST_KEY
 from beam.web.openapi.own import ALLOW
@@ -49,6 +52,7 @@ from beam.web.openapi.pieces import (
     refusals,
     response,
     words,
+    written,
 )
 from beam.web.pages import OF_A_RECEIVE, OF_A_SEND
 from beam.web.scope import Scope
@@ -81,6 +85,11 @@ RECEIVE_ERRORS: tuple[type[BeamError], ...] = (
     Gone,
     PreconditionFailed,
 )
+OF_A_PART: Node = {
+    "Upload-Offset": header("bytes that are here: where to go on", NUMBER),
+    "Upload-Complete": header("`?1` if they are all, else `?0`", words("?0", "?1")),
+    "Upload-Length": header("of all of them, if that is known", NUMBER, required=False),
+}
 SEND_ERRORS: tuple[type[BeamError], ...] = (
     Reserved,
     MissingKey,
@@ -88,7 +97,10 @@ SEND_ERRORS: tuple[type[BeamError], ...] = (
     PartRefused,
     MalformedForm,
     NoFile,
+    NotFound,
     KeyInUse,
+    OffsetDiffers,
+    TakenOver,
     TooLarge,
     DigestMismatch,
     StoreFailed,
@@ -138,6 +150,7 @@ def forwards(scope: Scope) -> bool:
 def option(scope: Scope, name: str, texts: dict[str, str]) -> Node:
     """An option of the query, with what ``/-/help`` says of it."""
     policy = scope.policy
+    away = max(policy.upload_ttl if keeps else policy.sender_resume for keeps in scope.stores.values())
     schemas: dict[str, Node] = {
         "store": words(*scope.stores),
         "readers": COUNT,
@@ -147,6 +160,7 @@ def option(scope: Scope, name: str, texts: dict[str, str]) -> Node:
         "wait": {**SECONDS, "maximum": policy.max_wait},
         "name": {"type": "string", "minLength": 1},
         "digest": words(*DIGESTS),
+        "resume": {"anyOf": [{"const": ""}, {**SECONDS, "minimum": 0.001, "maximum": away}]},
         "forward": words(*sorted(FORWARDS), ",".join(sorted(FORWARDS))),
     }
     text = texts[name].split(maxsplit=1)[1].format(stores=", ".join(scope.stores))
@@ -160,21 +174,32 @@ def send(scope: Scope, name: str, summary: str) -> Node:
     link: Node = {"parameters": {"key": "$request.path.key"}}
     links = {each: {"operationId": each, **link} for each in ("receive", "describe")}
     done = content("text/plain", schema=STRING)
-    responses = {}
+    responses: dict[int, Node] = {}
     if not all(scope.stores.values()):
         responses[200] = response("The receivers have it.", done, headers)
     if any(scope.stores.values()):
         headers = {**headers, "Location": header("the path under which it lies")}
         responses[201] = response("It is stored, and kept for the time that is told.", done, headers, links)
     errors = SEND_ERRORS
+    resumes = policy.parts and "resume" in policy.options
+    if resumes:
+        of_a_part = {each: OF_A_PART[each] for each in ("Upload-Offset", "Upload-Complete")}
+        responses[202] = response("A part of it is here; the next begins at the offset.", done, of_a_part)
     fields = [
         field("Content-Disposition", "its file name, if there is no `name`"),
         field("Content-Encoding", "for the receivers"),
         field("Last-Modified", "for the receivers"),
         field("X-Piping", "for the receivers"),
-        field("Repr-Digest", "`sha-256=:BASE64:`: checked before anybody is told that the file is whole (RFC 9530)"),
-        field("Content-Digest", "the same"),
+        field(
+            "Repr-Digest",
+            "checked before anybody is told that the file is whole (RFC 9530); `sha-512` too. `Content-Digest` means "
+            "the same",
+            written("digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"),  # of nothing
+        ),
     ]
+    if resumes:
+        part = "the part that is sent, where it is not all; the first one is sent with `resume` (RFC 9110, 14.4)"
+        fields.append(field("Content-Range", part, written("content-range", "bytes 0-3/8")))
     if forwards(scope):
         errors = (*errors, Forbidden, LengthRequired, ForwardFailed)
         fields.append(field("X-Forward-Url", "where the file goes on to while it comes"))
@@ -184,11 +209,14 @@ def send(scope: Scope, name: str, summary: str) -> Node:
         "type": "object",
         "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
     }
+    found = refusals(*errors)
+    if resumes:
+        found[409]["headers"] = {"Upload-Offset": {**OF_A_PART["Upload-Offset"], "required": False}}
     return operation(
         name,
         TAG,
         summary,
-        {**refusals(*errors), **responses},
+        {**found, **responses},
         text="The answer comes when it is known how it went: delivered, or stored. Of a form, the first part that has "
         "a file name is the file.",
         parameters=[*(option(scope, each, OF_A_SEND) for each in options_of_a_send(scope)), *fields],
@@ -200,7 +228,7 @@ def send(scope: Scope, name: str, summary: str) -> Node:
 def conditions(policy: Policy) -> list[Node]:
     """The headers of a request that depend on what is there."""
     return [
-        field("If-Match", "the ETag that must still be there"),
+        field("If-Match", "the ETag that must still be there, or `*`"),
         field("If-None-Match", "the ETag of what the receiver has: 304 if that is still kept"),
     ]
 
@@ -218,7 +246,7 @@ def receive(scope: Scope) -> Node:
     if policy.parts:
         errors = (*errors, RangeNotSatisfiable)
         fields += [
-            field("Range", "`bytes=N-`, `bytes=N-M` or `bytes=-N`; of a running transfer too"),
+            field("Range", "what is wanted; of a running transfer too", written("range", "bytes=0-", "bytes=0-99")),
             field("If-Range", "the ETag of what was got of it before"),
         ]
         headers["Content-Range"] = header("`bytes N-M/LENGTH`; where the length is not known, it is `*` (RFC 8673)")
@@ -246,13 +274,14 @@ def receive(scope: Scope) -> Node:
 def describe(scope: Scope) -> Node:
     """HEAD."""
     policy = scope.policy
+    progress = {name: {**each, "required": False} for name, each in OF_A_PART.items()}  # of one that can be resumed
     return operation(
         "describe",
         TAG,
         "What a GET would bring, without taking it",
         {
             **refusals(*RECEIVE_ERRORS),
-            200: response("It is there.", content("*/*"), OF_A_FILE),
+            200: response("It is there.", content("*/*"), {**OF_A_FILE, **progress}),
             304: response("The receiver has it.", headers={"ETag": ETAG}),
         },
         parameters=conditions(policy),

@@ -23,8 +23,8 @@ from beam.web.head import VersionNotSupported
 Node = dict[str, Any]  # a piece of the document, as JSON will have it
 
 STRING: Node = {"type": "string"}
-NUMBER: Node = {"type": "integer", "minimum": 0}
-SECONDS: Node = {"type": "number", "minimum": 0}
+NUMBER: Node = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+SECONDS: Node = {"type": "number", "minimum": 0, "multipleOf": 0.001}
 COUNT: Node = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 
 # What any request may meet: its head is malformed, late, too large; the server is about to stop, or fails.
@@ -38,6 +38,21 @@ ALWAYS: tuple[type[BeamError], ...] = (
     Unavailable,
     VersionNotSupported,
 )
+
+
+# How some headers are written, as regular expressions of ECMA-262.
+FORMATS = {
+    "range": "^bytes=([0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})$",
+    "digest": "^sha-256=:[A-Za-z0-9+/]{43}=:$",
+    "content-range": "^bytes [0-9]{1,18}-[0-9]{1,18}/[0-9]{1,18}$",
+    "upload-checksum": "^(sha1 [A-Za-z0-9+/]{27}=|sha256 [A-Za-z0-9+/]{43}=|crc32 [A-Za-z0-9+/]{6}==)$",
+}
+
+
+def written(name: str, *examples: str) -> Node:
+    """A string in one of the ``FORMATS``."""
+    found: Node = {"type": "string", "format": name, "pattern": FORMATS[name]}
+    return {**found, "examples": list(examples)} if examples else found
 
 
 def ref(name: str) -> Node:
@@ -96,6 +111,7 @@ def operation(
     text: str = "",
     parameters: Iterable[Node] = (),
     body: Node | None = None,
+    needs_body: bool = False,
     security: list[Node] | None = None,
 ) -> Node:
     """What one method of a path does.
@@ -108,7 +124,7 @@ def operation(
         if value:
             found[key] = value
     if body is not None:
-        found["requestBody"] = {"content": body}
+        found["requestBody"] = {"content": body, "required": needs_body}
     found["responses"] = {str(status): responses[status] for status in sorted(responses)}
     return found
 
