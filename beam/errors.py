@@ -242,6 +242,18 @@ class UnsupportedVersion(BeamError):
     status = 412
 
 
+class TooManyRequests(BeamError):
+    """429: the client's address has made as many requests as it may (RFC 6585, section 4).
+
+    :param retry_after: seconds after which it may make another.
+    """
+
+    status = 429
+
+    def __init__(self, sentence: str, retry_after: int) -> None:
+        super().__init__(sentence, {"Retry-After": str(retry_after)})
+
+
 class HeadTooLarge(BeamError):
     """431: the request head exceeds the limit."""
 

@@ -16,7 +16,8 @@ from twisted.python.usage import UsageError
 from beam import __version__
 from beam.policy import Policy
 from beam.profiles import PROFILES, policy_of, profile_of
-from beam.values import count, patience, pattern, seconds, size, switch, word
+from beam.values import count, network, origin, patience, pattern, seconds, size, switch, word
+from beam.web.rate import rates
 
 STDERR_PREFIX = "beam: "
 
@@ -50,7 +51,8 @@ class Flag:
     def knob(self) -> str | None:
         """The field of the policy that it sets, if it does."""
         name = self.name.replace("-", "_")
-        return next((each for each in (name, name.removesuffix("_timeout")) if each in fields_dict(Policy)), None)
+        names = (name, name.removesuffix("_timeout"), name.removesuffix("_origin"))
+        return next((each for each in names if each in fields_dict(Policy)), None)
 
 
 def profile(text: str) -> str:
@@ -137,6 +139,9 @@ FLAGS = (
     Flag("max-connections", None, "", "connections at a time; below the descriptor limit if not given", count),
     Flag("max-waiting", None, "50000", "receivers that may wait", count),
     Flag("max-waiting-per-key", None, "1000", "receivers that may wait for one key", count),
+    Flag("rate-limit", None, "", "requests of an address: 100/minute, or 5/second;100/minute", rates),
+    Flag("trusted-proxy", None, "", "proxies that are believed: address, network or unix; repeatable", network, True),
+    Flag("cors-origin", None, "", "origins whose pages may send and receive, or *; repeatable", origin, True),
     Flag(
         "allow-forward", None, "", "addresses that senders may forward to: a pattern, or any; repeatable", pattern, True
     ),
@@ -185,6 +190,14 @@ class Options(TwistedOptions):
     def opt_store(self, value: str) -> None:
         """memory:cap=1G, disk:PATH:cap=10G or forward:URL/{key}; the first is the default [the profile's]"""
         self._many.setdefault("store", []).append(value)
+
+    def opt_trusted_proxy(self, value: str) -> None:
+        """proxies whose X-Forwarded-For is believed: an address, a network as 10.0.0.0/8, or unix; repeatable [none]"""
+        self._many.setdefault("trusted-proxy", []).extend(value.split())
+
+    def opt_cors_origin(self, value: str) -> None:
+        """origins whose pages may send and receive: https://example.org, or * for all; repeatable [none]"""
+        self._many.setdefault("cors-origin", []).extend(value.split())
 
     def opt_allow_forward(self, value: str) -> None:
         """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from beam.target import Pattern
-from beam.values import count, interval, member, patience, seconds, size, switch, word, words
+from beam.values import count, interval, member, origins, patience, seconds, size, switch, word, words
 
 OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "resume", "download")
 MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
@@ -110,7 +110,7 @@ class Policy:
     default_type: str | None = field(default="application/octet-stream", metadata={"parse": lambda text: text or None})
     html_as_text: bool = field(default=False, metadata=SWITCH)
     landing: bool = field(default=True, metadata=SWITCH)  # browsers and previewers get a page, and take nothing
-    cors: bool = field(default=False, metadata=SWITCH)  # pages of any origin may send and receive
+    cors: tuple[str, ...] = field(default=(), metadata={"parse": origins})  # whose pages may send and receive
     words: str = field(default="beam", metadata=WORD)  # the table of texts
     pages: str = field(default="beam", metadata=WORD)  # the table of the server's own paths
     plain_metrics: bool = field(default=False, metadata=SWITCH)  # six of the metrics also without the prefix

@@ -91,7 +91,7 @@ PROFILES: Mapping[str, Profile] = {
             default_type=None,
             html_as_text=True,
             landing=False,
-            cors=True,
+            cors=("*",),
             words="piping",
             pages="piping",
         )

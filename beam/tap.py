@@ -29,6 +29,8 @@ from beam.quota import Quota
 from beam.record import decode
 from beam.store import House, make_store
 from beam.web.metrics import metrics_resource
+from beam.web.proxies import Proxies
+from beam.web.rate import Limiter
 from beam.web.request import Channel
 from beam.web.resource import Root
 from beam.web.scope import Scope
@@ -232,9 +234,12 @@ def makeService(options: Options) -> Relay:
     if options["max-connections"] is not None and options["max-connections"] > limit:
         fail(f"--max-connections: this process may have {limit} connections at most; raise its limit of open files")
     channels: dict[Channel, None] = {}
+    proxies = Proxies(tuple(options["trusted-proxy"]))
+    limiter = Limiter(options["rate-limit"]) if options["rate-limit"] is not None else None
 
     def site(resource: IResource, among: dict[Channel, None]) -> BeamSite:
-        return BeamSite(resource, reactor, options["header-timeout"], options["max-connections"] or limit, among)
+        most = options["max-connections"] or limit
+        return BeamSite(resource, reactor, options["header-timeout"], most, among, proxies)
 
     builder = Builder(options, House(reactor, memory, options["data-dir"] or "", options["max-disk"]))
     try:
@@ -248,7 +253,7 @@ def makeService(options: Options) -> Relay:
             (
                 where,
                 endpoint(reactor, where),
-                site(Root(builder.scope(profile or options["profile"]), mounts), channels),
+                site(Root(builder.scope(profile or options["profile"]), mounts, limiter), channels),
             )
             for profile, where in options["listen"]
         ]

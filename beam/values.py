@@ -6,6 +6,7 @@ Values that cannot be are refused with a sentence, never bent.
 import re
 from collections.abc import Callable
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from math import inf
 
 from beam.target import Pattern, parse_pattern
@@ -116,3 +117,35 @@ def pattern(text: str) -> Pattern | None:
     :raises ValueError: it is none.
     """
     return parse_pattern(word(text))
+
+
+def network(text: str) -> IPv4Network | IPv6Network | str:
+    """An address, a network as ``10.0.0.0/8``, or ``unix``.
+
+    :raises ValueError: it is none, or has bits behind its prefix.
+    """
+    try:
+        return text if text == "unix" else ip_network(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no address, no network such as 10.0.0.0/8, and not unix") from None
+
+
+def origin(text: str) -> str:
+    """The origin of pages as browsers write it (RFC 6454, section 6.2), or ``*`` for all.
+
+    :raises ValueError: it is none, or would never be written so.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?", text)
+    if text != "*" and (not match or match[1] + (match[3] or "") in ("http:80", "https:443")):
+        raise ValueError(
+            f"{text!r} is not an origin: write *, or such as https://example.org, in small letters and without a path"
+        )
+    return text
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins with commas between; nothing is none of them.
+
+    :raises ValueError: one of them is no origin.
+    """
+    return tuple(origin(each) for each in text.split(",")) if text else ()

@@ -34,10 +34,11 @@ class Journal:
     def read(cls, path: Path, size: int) -> "Journal":
         """The journal at ``path`` of a file with ``size`` bytes.  Blocks.
 
-        A line that cannot be, and all behind it, is not believed.
+        A line that cannot be is cut off, with all behind it.
         """
+        content = path.read_bytes()
         good, pieces = 0, dict[int, int]()
-        for line in path.read_bytes().split(b"\n")[:-1]:
+        for line in content.split(b"\n")[:-1]:
             match = LINE.fullmatch(line)
             if match is None:
                 break
@@ -49,6 +50,8 @@ class Journal:
             else:
                 pieces[start] = length
             good += len(line) + 1
+        if good < len(content):
+            os.truncate(path, good)
         there = Intervals()
         for start, length in pieces.items():
             there.add(start, start + length)

@@ -116,10 +116,9 @@ class Shelf:
         if not block.covers(position):
             block.waiting = []
             blob.hold()
-            reading = self._offload(lambda: blob.read(memory, block.start))
+            reading = self._offload(lambda: min(length, blob.read(memory, block.start)))
             reading.addCallbacks(
-                lambda n: self._loaded(block, memory[: min(length, n)], position),
-                lambda failure: self._broken(block, failure),
+                lambda n: self._loaded(block, memory[:n], position), lambda failure: self._broken(block, failure)
             )
 
     def _free(self, length: int) -> Block:

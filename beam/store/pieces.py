@@ -117,8 +117,9 @@ class Piece(RingSpool):
 
     def cut(self, error: BeamError) -> None:
         """The spool has ended: whoever fills this hears of it."""
-        self._failed(error)
-        self.abort(error)
+        if not self._released:
+            self.abort(error)
+            self._failed(error)
 
     def let_go(self) -> None:
         super().let_go()
@@ -170,7 +171,8 @@ class PieceSpool(Lasting):
     def piece(self, start: int, length: int, failed: Callable[[BeamError], None]) -> Piece:
         """See ``IPieceSpool.piece``."""
         stop = start + length
-        assert 0 <= start < stop <= (self._length or stop), f"{start}..{stop} is no piece of this body"
+        assert not self.whole and 0 <= start < stop, f"{start}..{stop} is no piece of this body"
+        assert self._length is None or stop <= self._length, f"{start}..{stop} is beyond the end"
         assert not self._there.meets(start, stop), f"a part of {start}..{stop} is there"
         assert not any(each.meets(start, stop) for each in self._coming), f"a part of {start}..{stop} is on its way"
         self.blob.charge(self._taken + length)

@@ -5,8 +5,8 @@ own from the start, with a record that is never seen half.  The names are random
 """
 
 import os
-import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -16,6 +16,7 @@ from attrs import define, field, frozen
 from beam.store.blob import Blob
 
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+FILES = ("record", "record.new", "pieces", "data")
 
 
 class Place(Protocol):
@@ -91,15 +92,18 @@ class Folder:
 
     def remove(self) -> None:
         """Let the body be forgotten, in one step; a thread that writes its record meanwhile finds no folder."""
+        where = self.gone
         try:
-            os.rename(self.path, self.gone)
+            os.rename(self.path, where)
         except FileNotFoundError:
             return
         except OSError:
-            # Without its record it is nobody's.
-            self.record.unlink(missing_ok=True)
-            shutil.rmtree(self.path, ignore_errors=True)
-        shutil.rmtree(self.gone, ignore_errors=True)
+            where = self.path  # without its record it is nobody's either
+        # By name, because a server without descriptors can look into no folder.
+        with suppress(OSError):  # the next start removes what is left
+            for name in FILES:
+                (where / name).unlink(missing_ok=True)
+            where.rmdir()
 
 
 @define(eq=False)

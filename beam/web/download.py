@@ -60,7 +60,7 @@ def describe(request: StreamingRequest, transfer: Transfer, policy: Policy) -> N
             request.setHeader(name, value)
     if offer.x_piping:
         request.responseHeaders.setRawHeaders("x-piping", list(offer.x_piping))
-        if policy.cors:
+        if policy.cors and not request.responseHeaders.hasHeader("access-control-expose-headers"):
             request.setHeader("access-control-expose-headers", "X-Piping")
 
 

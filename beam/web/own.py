@@ -9,6 +9,7 @@ from attrs import frozen
 from beam import __version__
 from beam.errors import NotFound
 from beam.web.answer import answer
+from beam.web.cors import PIPING, SHARING, Sharing
 from beam.web.docs import FILES, show_docs, show_file
 from beam.web.openapi import document
 from beam.web.pages import front_page, help_text, noscript_page, piping_help, piping_page
@@ -25,10 +26,14 @@ class Own:
 
     :param pages: what is at each of them.
     :param folders: first segments of which everything below is the server's own, and what it says to a stranger.
+    :param unlimited: those of the pages that may be asked for as often as one likes.
+    :param sharing: what pages of other origins are told, where some are allowed.
     """
 
     pages: Mapping[str, Page] = {}
     folders: Mapping[str, str] = {}
+    unlimited: frozenset[str] = frozenset()
+    sharing: Sharing = SHARING
 
     def has(self, path: str) -> bool:
         """Whether ``path`` is no key."""
@@ -126,6 +131,7 @@ OWN: Mapping[str, Own] = {
             "-": "Nothing is at this path; /-/help tells how to use this server.",
             "api": "The files API is not served here.",
         },
+        unlimited=frozenset({"-/health"}),
     ),
     "piping": Own(
         {
@@ -135,7 +141,8 @@ OWN: Mapping[str, Own] = {
             "help": piping_usage,
             "favicon.ico": nothing,
             "robots.txt": no_robots,
-        }
+        },
+        sharing=PIPING,
     ),
     "none": Own(),
 }

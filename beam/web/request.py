@@ -20,6 +20,7 @@ from zope.interface import implementer
 from beam.errors import BadRequest, BeamError, RequestTimeout
 from beam.web.framing import Chunked, Framing, Identity
 from beam.web.head import LIMIT, checked, end_of_head
+from beam.web.proxies import Proxies
 from beam.web.transport import DirectConnection, has_left, underlying
 from beam.web.ways import Way, way
 from beam.web.words import PLAIN, WORDS, Words
@@ -41,6 +42,7 @@ class ChannelSite(Protocol):
 
     channels: dict["Channel", None]
     header_timeout: float
+    proxies: Proxies
 
 
 class BodyEnd(Protocol):
@@ -223,8 +225,15 @@ class StreamingRequest(Request):
 
     @property
     def peer(self) -> str:
-        """The peer's address, for the log."""
-        return str(getattr(self.client, "host", None) or "unix")
+        """The client's address, for the log and for limits: the peer's, or what a trusted proxy says."""
+        site: Any = self.site
+        return str(site.proxies.client(getattr(self.client, "host", None), self.requestHeaders))
+
+    def isSecure(self) -> bool:
+        """Whether the client came by TLS: the connection's, or what a trusted proxy says."""
+        site: Any = self.site
+        said = site.proxies.says_secure(getattr(self.client, "host", None), self.requestHeaders)
+        return bool(super().isSecure() if said is None else said)
 
     def conclude(self) -> None:
         """The response is written: end the request.  A body that is still coming is read for a moment first."""

@@ -22,10 +22,12 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
+from beam.web.cors import answer_preflight, is_preflight, permit
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
 from beam.web.pages import landing_page
+from beam.web.rate import Limiter
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.send import send
@@ -43,12 +45,6 @@ PREVIEWERS = re.compile(
 )
 Service = Callable[[StreamingRequest, Scope, str, dict[str, list[str]]], None]
 SERVICES: Mapping[str, Service] = {FOLDER: tus}  # own paths that are more than pages, by their folder
-PREFLIGHT = {
-    "access-control-allow-methods": "GET, HEAD, POST, PUT, OPTIONS",
-    "access-control-allow-headers": "Content-Type, Content-Disposition, X-Piping",
-    "access-control-expose-headers": "Access-Control-Allow-Headers",
-    "access-control-max-age": "86400",
-}  # of the Fetch standard, section 3.3.3
 
 
 def is_person(request: StreamingRequest) -> bool:
@@ -66,13 +62,15 @@ class Root(Resource):
     """Every path of a listener.
 
     :param scope: whose keys are those below no prefix of ``mounts``.
+    :param limiter: of the requests of each address, if there is one.
     :raises ValueError: a policy names words or pages that there are not.
     """
 
     isLeaf = True
 
-    def __init__(self, scope: Scope, mounts: Sequence[Scope]) -> None:
+    def __init__(self, scope: Scope, mounts: Sequence[Scope], limiter: Limiter | None = None) -> None:
         super().__init__()
+        self._limiter = limiter
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):
@@ -87,10 +85,15 @@ class Root(Resource):
         scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
         request.words = WORDS[scope.policy.words]
         request.below = (raw if raw.startswith(scope.prefix) else path).removeprefix(scope.prefix)
-        if scope.policy.cors:
-            request.setHeader("access-control-allow-origin", "*")
+        own, cors = OWN[scope.policy.pages], scope.policy.cors
+        permitted = bool(cors) and permit(request, cors, own.sharing)
         try:
-            self._dispatch(request, scope)
+            if self._limiter is not None and unquote(request.below)[1:] not in own.unlimited:
+                self._limiter.count(request)
+            if permitted and not own.sharing.always and is_preflight(request):
+                answer_preflight(request, own.sharing)
+            else:
+                self._dispatch(request, scope)
         except BeamError as error:
             refuse(request, error)
         except Exception:  # the client must not wait for ever
@@ -134,13 +137,11 @@ class Root(Resource):
             self._receive(request, scope, key, query)
 
     def _options(self, request: StreamingRequest, scope: Scope, allowed: Sequence[str]) -> None:
-        if not scope.policy.cors:
+        sharing = OWN[scope.policy.pages].sharing
+        if scope.policy.cors and sharing.always:
+            answer_preflight(request, sharing)
+        else:
             answer(request, 204, "", {"allow": ", ".join(allowed)})
-            return
-        headers = dict(PREFLIGHT)
-        if request.getHeader("access-control-request-private-network") == "true":
-            headers["access-control-allow-private-network"] = "true"
-        answer(request, 200, "", headers)
 
     def _receive(self, request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
         if request.getHeader("service-worker") == "script":
@@ -166,7 +167,8 @@ class Root(Resource):
             raise rendezvous.nothing(key, now)
         found = transfer is not None and transfer.offer is not None
         page = landing_page(scope.base(request), scope.prefix, key, transfer, scope.policy.claims)
-        headers = {"x-robots-tag": "none", "vary": "accept, user-agent, sec-fetch-mode"}
+        request.responseHeaders.addRawHeader("vary", "accept, user-agent, sec-fetch-mode")
+        headers = {"x-robots-tag": "none"}
         answer(request, 200 if found else 404, page, headers, HTML)
 
     def _claim(self, request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:

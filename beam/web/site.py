@@ -7,8 +7,10 @@ from twisted.internet.protocol import Protocol
 from twisted.web.resource import IResource
 from twisted.web.server import Site
 
+from beam.web.proxies import Proxies
 from beam.web.request import LINGER, Channel, StreamingRequest
 
+NOBODY = Proxies()
 KEEP_IDLE = 60.0  # seconds between two requests of a connection
 
 
@@ -38,6 +40,7 @@ class BeamSite(Site):
     :param header_timeout: seconds for a request head.
     :param max_connections: above it a connection is answered with 503.
     :param channels: the connections of all sites that share the limit.
+    :param proxies: whose word on the addresses of clients is believed.
     """
 
     protocol = Channel  # type: ignore[assignment]  # Twisted's wraps one for HTTP/2, which we do not speak
@@ -50,11 +53,13 @@ class BeamSite(Site):
         header_timeout: float,
         max_connections: int,
         channels: dict[Channel, None],
+        proxies: Proxies = NOBODY,
     ) -> None:
         super().__init__(resource, timeout=KEEP_IDLE, reactor=reactor, parsePOSTFormSubmission=False)
         self.header_timeout = header_timeout
         self.max_connections = max_connections
         self.channels = channels
+        self.proxies = proxies
 
     def buildProtocol(self, addr: Any) -> Any:
         if len(self.channels) >= self.max_connections:

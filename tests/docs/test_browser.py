@@ -1,10 +1,14 @@
-"""A real browser at a link: it sees a page, and takes nothing."""
+"""A real browser at a link: it sees a page, and takes nothing; and a page of another origin that sends."""
 
 import html
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -62,3 +66,60 @@ def test_a_browser_that_comes_too_early_is_told_so(beam: Server, tmp_path: Path)
     assert "Nothing is here yet" in page
     assert '<meta http-equiv="refresh" content="5">' in page
     assert beam.gauges()["key_waiters"] == 0
+
+
+# It asks while it is loaded, so that what the browser shows has the answers.
+SCRIPT = """<!doctype html><title>page</title><pre></pre><script>
+function ask(method, fields, body, told) {
+    const asked = new XMLHttpRequest();
+    try {
+        asked.open(method, "BEAM/file", false);
+        for (const name in fields) asked.setRequestHeader(name, fields[name]);
+        asked.send(body);
+        return [asked.status, asked.responseText.trim(), asked.getResponseHeader(told)].join(" | ") + "\\n";
+    } catch (error) {
+        return "kept from it\\n";
+    }
+}
+document.querySelector("pre").textContent =
+    ask("PUT", {"Authorization": "Bearer mellon", "Content-Disposition": "inline"}, "some text", "Location") +
+    ask("PUT", {"Upload-Offset": "0", "Tus-Resumable": "1.0.0"}, "some text", "WWW-Authenticate") +
+    ask("GET", {"Range": "bytes=5-", "If-Match": "*"}, null, "Content-Range") +
+    ask("DELETE", {}, null, "Allow");
+</script>"""
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves the files of a folder, and writes nothing of it."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """As that of its class, without a word."""
+
+
+@pytest.mark.parametrize("allowed", [True, False], ids=["a page that may", "a page that may not"])
+def test_a_page_of_another_origin(tmp_path: Path, allowed: bool) -> None:
+    """It sends, receives and reads what it is told if its origin is named; else the browser keeps it from all of it."""
+    folder = tmp_path / "page"
+    folder.mkdir()
+    with ExitStack() as stack:
+        pages = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)))
+        serving = threading.Thread(target=pages.serve_forever)
+        serving.start()
+        stack.callback(serving.join)
+        stack.callback(pages.shutdown)
+        origin = f"http://127.0.0.1:{pages.server_port}"
+        flags = ("--cors-origin", origin if allowed else "https://page.test", "--auth", "mellon")
+        store = ("--store", f"disk:{tmp_path}/store")
+        beam = stack.enter_context(Server(*flags, *store, log=tmp_path / "log"))
+        (folder / "index.html").write_text(SCRIPT.replace("BEAM", beam.url("")))
+        page = html.unescape(seen_at(f"{origin}/", tmp_path / "profile"))
+        said = page.partition("<pre>")[2].partition("</pre>")[0].splitlines()
+        gauges = beam.gauges()
+    if allowed:
+        assert said[0] == "201 | stored 9 bytes, kept for 30 s | /file"
+        assert said[1].startswith("401 | ") and said[1].endswith(" | Bearer")
+        assert said[2] == "206 | text | bytes 5-8/9"
+        assert said[3].startswith("405 | ") and said[3].endswith(" | GET, HEAD, POST, PUT, OPTIONS")
+    else:
+        assert said == ["kept from it"] * 4
+        assert gauges["bytes_in_total"] == 0

@@ -372,6 +372,44 @@ def test_the_pages_name_the_host_that_was_asked_for(proxy: Proxy) -> None:
         assert f"://localhost:{proxy.tls_port}/KEY".encode() in tls.communicate(timeout=BOUND)[0]
 
 
+@pytest.mark.parametrize("name", PROXIES)
+def test_a_trusted_proxy_brings_the_addresses(name: str, tmp_path: Path, file: Path) -> None:
+    """To the log and to the limit, whatever the client itself writes; and the scheme to the pages."""
+    text = " ".join(OPERATE.read_text().split())
+    (trusted,) = set(re.findall(r"`--trusted-proxy ([0-9.]+)`", text))
+    flags = ("--trusted-proxy", trusted, "--rate-limit", "4/day")
+    lie = ("-H", "X-Forwarded-For: 203.0.113.1", "-H", "X-Forwarded-Proto: gopher")
+    with (
+        Server(*flags, log=tmp_path / "log") as beam,
+        started(name, tmp_path / "here", beam, beam.port, lambda text: text) as proxy,
+    ):
+
+        def asked(client: str, *arguments: str) -> str:
+            with curl("--interface", client, *lie, *arguments) as asking:
+                return asking.communicate(timeout=BOUND)[0].decode()
+
+        copy = file.with_name("copy")
+        with (
+            curl("--interface", "127.0.0.5", *lie, "-T", str(file), proxy.url("/file")) as sender,
+            curl("--interface", "127.0.0.6", *lie, "-fo", str(copy), proxy.url("/file")) as receiver,
+        ):
+            receiver.communicate(timeout=BOUND)
+            sender.communicate(timeout=BOUND)
+        assert (sender.returncode, receiver.returncode) == (0, 0)
+        assert '"sender": "127.0.0.5"' in beam.log.read_text()
+        assert '"peers": "127.0.0.6"' in beam.log.read_text()
+        assert f" http://127.0.0.1:{proxy.port}/KEY" in asked("127.0.0.5", proxy.url("/-/help"))
+        page = asked(
+            "127.0.0.5", *secure(proxy, "--resolve", f"localhost:{proxy.tls_port}:127.0.0.1"), proxy.tls_url("/-/help")
+        )
+        assert f" https://localhost:{proxy.tls_port}/KEY" in page
+        said = [asked("127.0.0.5", "-w", "%{response_code}", proxy.url("/-/version"))[-3:] for _ in range(3)]
+        assert said == ["200", "429", "429"]
+        refused = asked("127.0.0.5", "-w", "%{response_code}", "-T", str(file), proxy.url("/file"))
+        assert refused.startswith("This server takes 4 requests per day") and refused.endswith("429")
+        assert asked("127.0.0.6", "-w", "%{response_code}", proxy.url("/-/version")).endswith("200")
+
+
 def test_the_proxy_protocol_brings_the_addresses(tmp_path: Path, file: Path) -> None:
     """The two lines for HAProxy that the document names, for a log with the clients' addresses."""
     text = " ".join(OPERATE.read_text().split())

@@ -95,15 +95,6 @@ class Disk:
         """The bodies that lie there, by folder."""
         return sorted(each.parent.name for each in self.path.glob("server-*/*/*"))
 
-    def data(self) -> Path:
-        """The only body there that lasts."""
-        (file,) = self.path.glob("server-*/lasting/*/data")
-        return file
-
-    def record(self) -> Path:
-        """Its record, which may not be there."""
-        return self.data().with_name("record")
-
     def file(self) -> Path:
         """The only file that is kept there."""
         (file,) = self.path.glob("server-*/kept/*")

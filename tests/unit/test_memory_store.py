@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam.errors import SenderLost, Unavailable
+from beam.errors import Gone, SenderLost, Unavailable
 from beam.quota import Quota
 from beam.store.memory import GROWTH, HISTORY, SMALLEST_RING, WINDOW, MemoryStore, RingSpool
 from beam.testing import Rehearsal, some_bytes
@@ -229,5 +229,36 @@ def test_who_writes_more_than_comes_in_spoils_nothing(steps: list[tuple[int, flo
             late.advance(len(piece))
         late.close()
         assert found == body[sent - len(found) : sent]
+    spool.abort(GONE)
+    assert quota.used == 0
+
+
+@settings(deadline=None)
+@given(
+    origin=st.integers(0, 3 << 20),
+    rest=st.integers(0, 3 << 20),
+    known=st.booleans(),
+    pace=st.integers(1 << 14, 1 << 20),
+)
+def test_a_ring_that_begins_in_the_middle(origin: int, rest: int, known: bool, pace: int) -> None:
+    """It is as if the body began there: no memory for what lies before, and no byte of that."""
+    quota = Quota(1 << 30)
+    body = some_bytes(origin + rest)
+    spool = RingSpool(quota, len(body) if known else None, SMALLEST_RING, SMALLEST_RING, origin=origin)
+    assert (spool.base, spool.head) == (origin, origin)
+    assert quota.used == (min(rest, SMALLEST_RING) if known else SMALLEST_RING)
+    with pytest.raises(Gone):
+        spool.open(origin - 1, True)
+    reader, got = spool.open(origin, True), bytearray()
+    while len(got) < rest:
+        view = spool.room()[: origin + rest - spool.head]
+        view[:] = body[spool.head : spool.head + len(view)]
+        spool.commit(len(view))
+        piece = bytes(reader.peek()[:pace])
+        assert piece
+        got += piece
+        reader.advance(len(piece))
+        assert origin <= spool.base <= reader.position
+    assert got == body[origin:]
     spool.abort(GONE)
     assert quota.used == 0

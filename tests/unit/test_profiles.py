@@ -16,6 +16,7 @@ from beam.quota import Quota
 from beam.store import House
 from beam.tap import Builder
 from beam.target import parse_pattern
+from beam.values import origin
 from beam.web.own import OWN
 from beam.web.words import WORDS
 
@@ -56,7 +57,7 @@ GOOD: Mapping[str, Mapping[str, Any]] = {
     "form-fields": ON_OR_OFF,
     "html-as-text": ON_OR_OFF,
     "landing": ON_OR_OFF,
-    "cors": ON_OR_OFF,
+    "cors": {"": (), "*": ("*",)},
     "plain-metrics": ON_OR_OFF,
     "auth": {"secret": "secret", "a=b": "a=b"},
     "words": {name: name for name in WORDS},
@@ -83,6 +84,7 @@ BAD: Mapping[str, tuple[str, ...]] = {
     "reply": ("", "late"),
     "keys": ("", "all"),
     "naming": ("", "none"),
+    "cors": ("yes", "example.org", "*,", "* "),
     "options": ("speed", "n,,wait", "n, wait", "N", ","),
     "methods": ("DELETE", "get", "GET PUT", "GET,"),
 }
@@ -201,7 +203,7 @@ CONTRACT: Mapping[str, tuple[Any, ...]] = {
     "default_type": (OCTETS, OCTETS, None, None, OCTETS),
     "html_as_text": (False, False, False, True, False),
     "landing": (True, False, False, False, True),
-    "cors": (False, False, False, True, False),
+    "cors": ((), (), (), ("*",), ()),
     "words": NAMES,
     "pages": ("beam", "beam", "none", "piping", "beam"),
     "plain_metrics": (False, False, True, False, False),
@@ -260,8 +262,10 @@ def test_stores_of_profiles() -> None:
         ("min-rate", "min_rate"),
         ("auth", "auth"),
         ("allow-forward", "allow_forward"),
+        ("cors-origin", "cors"),
         *((name, None) for name in ("profile", "mount", "listen", "store", "max-memory", "data-dir", "max-disk")),
         *((name, None) for name in ("header-timeout", "drain-timeout", "max-connections", "metrics-addr")),
+        *((name, None) for name in ("rate-limit", "trusted-proxy")),
     ],
 )
 def test_the_knob_of_a_flag(name: str, knob: str | None) -> None:
@@ -279,6 +283,36 @@ def test_a_flag_tells_the_default_of_its_knob(flag: Flag) -> None:
         assert flag.parse(flag.default) == default
     else:
         assert default in (None, ())
+
+
+ORIGINS = (
+    "*",
+    "https://example.org",
+    "http://localhost:8080",
+    "https://[::1]:8443",
+    "chrome-extension://abc",
+    "app://x",
+)
+
+
+@pytest.mark.parametrize("text", ORIGINS)
+def test_origins(text: str) -> None:
+    """As browsers write them."""
+    assert origin(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "example.org", "https://", "https://example.org/", "https://example.org/app", "https://Example.org"),
+        *("HTTPS://example.org", "https://example.org:443", "http://example.org:80", "https://example.org:", "null"),
+        *("https://*.example.org", "https://a@example.org", "https://example.org:0", "https://b\u00fccher.example"),
+    ],
+)
+def test_origins_that_are_none(text: str) -> None:
+    """What no browser would ever write is refused at the start, instead of being compared in vain."""
+    with pytest.raises(ValueError, match="is not an origin: write "):
+        origin(text)
 
 
 @pytest.mark.parametrize("name", SWITCHES)

@@ -30,3 +30,13 @@ def test_more_cannot_be_returned_than_was_taken() -> None:
     quota.take(3)
     with pytest.raises(AssertionError):
         quota.give(4)
+
+
+def test_what_is_there_already_counts() -> None:
+    """Also beyond the cap: nothing fits then until enough of it is gone."""
+    quota = Quota(10)
+    quota.owe(15)
+    assert (quota.used, quota.free) == (15, 0)
+    assert quota.take(0) and not quota.take(1)
+    quota.give(6)
+    assert quota.take(1) and not quota.take(1)
