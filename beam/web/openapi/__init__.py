@@ -12,7 +12,9 @@ from beam.web.scope import Scope
 TEXT = (
     "beam carries a file from a sender to its receivers while it is still being sent. "
     "An error is one sentence that says what happened and what to do; it is JSON for those whose `Accept` has "
-    "`application/json` and not `text/html`. A path that does not take a method answers 405 with `Allow`."
+    "`application/json` and not `text/html`. A path that does not take a method answers 405 with `Allow`. "
+    "Where the operator limits the rate of requests, every answer has the three `RateLimit` headers that are shown "
+    "with 429; where pages of other origins are allowed, their preflights are answered on every path (Fetch, 3.3)."
 )
 TAGS = {
     keys.TAG: "Send under a key, receive under the same; either side may come first.",

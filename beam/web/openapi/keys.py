@@ -118,7 +118,7 @@ def keys(scope: Scope) -> dict[str, Node]:
         "POST": send(scope, "sendByPost", "Send a file; the same as PUT"),
         "GET": receive(scope),
         "HEAD": describe(scope),
-        "OPTIONS": options(policy),
+        "OPTIONS": options(),
     }
     known = {name.lower(): found for name, found in methods.items() if name in policy.methods}
     return {"/{key}": {"parameters": [key(policy)], **known}}
@@ -288,13 +288,14 @@ def describe(scope: Scope) -> Node:
     )
 
 
-def options(policy: Policy) -> Node:
+def options() -> Node:
     """OPTIONS."""
-    allowed = {"Allow": ALLOW} if not policy.cors else {"Access-Control-Allow-Methods": ALLOW}
-    status = 200 if policy.cors else 204
     return operation(
         "options",
         TAG,
         "Which methods this path takes",
-        {**refusals(Reserved, MissingKey, KeyTooLong), status: response("They are told.", headers=allowed)},
+        {
+            **refusals(Reserved, MissingKey, KeyTooLong),
+            204: response("They are in `Allow`.", headers={"Allow": ALLOW}),
+        },
     )

@@ -15,6 +15,7 @@ from beam.errors import (
     NotImplementedHere,
     RangeNotSatisfiable,
     RequestTimeout,
+    TooManyRequests,
     Unauthorized,
     Unavailable,
 )
@@ -27,11 +28,12 @@ NUMBER: Node = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 SECONDS: Node = {"type": "number", "minimum": 0, "multipleOf": 0.001}
 COUNT: Node = {"type": "integer", "minimum": 1, "maximum": 999_999_999}
 
-# What any request may meet: its head is malformed, late, too large; the server is about to stop, or fails.
+# What any request may meet: it is malformed, late, too large or one too many; the server is about to stop, or fails.
 ALWAYS: tuple[type[BeamError], ...] = (
     BadRequest,
     RequestTimeout,
     ExpectationFailed,
+    TooManyRequests,
     HeadTooLarge,
     BeamError,
     NotImplementedHere,
@@ -130,13 +132,20 @@ def operation(
 
 
 SENTENCE = {**content("text/plain", schema=STRING), **content("application/json", schema=ref("Error"))}
+RETRY_AFTER = header("seconds after which to try again", NUMBER)
 OF_STATUS: dict[int, Node] = {
     Unauthorized.status: {"WWW-Authenticate": header("`Bearer`", {"const": "Bearer"})},
     MethodNotAllowed.status: {"Allow": header("the methods that this path takes")},
     RangeNotSatisfiable.status: {
         "Content-Range": header("`bytes */N`, where N is the length", {"type": "string", "pattern": r"^bytes \*/\d+$"})
     },
-    Unavailable.status: {"Retry-After": header("seconds after which to try again", NUMBER)},
+    TooManyRequests.status: {
+        "Retry-After": RETRY_AFTER,
+        "RateLimit-Limit": header("requests that an address may make in a window", NUMBER),
+        "RateLimit-Remaining": header("how many of them are left", NUMBER),
+        "RateLimit-Reset": header("seconds to the end of the window", NUMBER),
+    },
+    Unavailable.status: {"Retry-After": RETRY_AFTER},
 }
 
 
