@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.broker import Broker
-from beam.errors import BadRequest, BeamError, Removed, Reserved
+from beam.errors import BadRequest, BeamError, Removed, Reserved, TooLarge
 from beam.options import send_options
 from beam.peers import ISender, News
 from beam.pump import Pump
@@ -36,6 +36,8 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     length = sum(each.spool.head for each in sources) if sources else announced_length(request)
     if request.length != 0:
         check_type(request)
+    if length is not None and (request.length or 0) > length:
+        raise TooLarge(f"The part ends behind the {length} bytes of the file; send what it has.")
     metadata = request.field("upload-metadata") or ""
     said = metadata_of(metadata)
     options = send_options({"resume": [""], **query}, policy, scope.stores)
@@ -67,7 +69,12 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
         part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
-        (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        try:
+            (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        except BeamError as error:  # the sender does not hear the name, and cannot go on
+            creation.cut(error)
+            broker.fail(transfer, error)
+            raise
 
 
 def sources_of(broker: Broker, concat: str) -> list[Transfer]:
