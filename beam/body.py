@@ -1,4 +1,4 @@
-"""The sender's body on its way into a spool: its length, its limit and its digests.
+"""The sender's body on its way into a spool: its length, its limit, its digests and its type.
 
 Every kind of upload end, direct or not, fills a spool through a ``Body``; so these rules stand once.  A body may come
 in parts, each by a request of its own.
@@ -6,12 +6,31 @@ in parts, each by a request of its own.
 
 from collections import deque
 from collections.abc import Mapping
+from typing import Protocol
 
 from beam.digests import HASHES
 from beam.errors import BadRequest, DigestMismatch, TooLarge
 from beam.interfaces import ISpool
 
 EMPTY = memoryview(b"")
+
+
+class Check(Protocol):
+    """Looks at a body as it comes."""
+
+    filename: str
+
+    def take(self, data: memoryview) -> None:
+        """``data`` comes next.
+
+        :raises BeamError: the body is refused.
+        """
+
+    def end(self) -> None:
+        """That was all.
+
+        :raises BeamError: the body is refused.
+        """
 
 
 class Body:
@@ -22,6 +41,7 @@ class Body:
     :param announced: digests that the sender announced (RFC 9530): they must be right before the end is told.
     :param asked: the algorithm that the sender asked for, if any.
     :param doubted: whether ``length`` is only what the sender says, and no framing shows it.
+    :param check: what it has to pass before anybody has the whole.
     :ivar received: bytes that came, of all parts.
     """
 
@@ -33,6 +53,7 @@ class Body:
         announced: Mapping[str, bytes],
         asked: str | None,
         doubted: bool = False,
+        check: Check | None = None,
     ) -> None:
         self.spool = spool
         self.length = length
@@ -41,8 +62,9 @@ class Body:
         self._until = length  # where the part that comes ends, if that is known
         self._announced = announced
         self._hashes = {name: HASHES[name]() for name in {*announced, *([asked] if asked else [])}}
-        self._withholds = doubted or bool(announced)
-        self._last = b""  # the byte that is withheld until digests and length are right
+        self._check = check
+        self._withholds = doubted or bool(announced) or check is not None
+        self._last = b""  # the byte that is withheld until digests, length and type are right
         self._view = EMPTY
 
     def begin_part(self, length: int | None) -> None:
@@ -65,6 +87,11 @@ class Body:
         """Bytes that the part lacks, if that is known."""
         return None if self._until is None else self._until - self.received
 
+    def named(self, filename: str) -> None:
+        """The file has a name, on which its type may depend."""
+        if self._check is not None:
+            self._check.filename = filename
+
     def room(self) -> memoryview:
         """A writable view for what comes next: never more than is missing; empty when the sender has to wait."""
         view = self.spool.room()
@@ -82,12 +109,15 @@ class Body:
         """The first ``n`` bytes of the last ``room`` came in.
 
         :raises TooLarge: they are more than the operator allows.
+        :raises BeamError: the check refuses them.
         """
         self.received += n
         if self.limit is not None and self.received > self.limit:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
         for each in self._hashes.values():
             each.update(self._view[:n])
+        if self._check is not None:
+            self._check.take(self._view[:n])
         if self._withholds and self.received == self.length and n:
             n -= 1
             self._last = bytes(self._view[n : n + 1])
@@ -131,6 +161,7 @@ class Body:
 
         :raises BadRequest: fewer bytes came than were announced.
         :raises DigestMismatch: an announced digest is not right.
+        :raises BeamError: the check refuses it.
         """
         if self.length is not None and self.received != self.length:
             raise BadRequest(f"The body has {self.received} bytes where {self.length} were announced; send it again.")
@@ -138,6 +169,8 @@ class Body:
         for name, value in self._announced.items():
             if digests[name] != value:
                 raise DigestMismatch(f"The {name} digest of what arrived is not the announced one; send it again.")
+        if self._check is not None:
+            self._check.end()
         if self._last:
             self.spool.room()[:1] = self._last
             self.spool.commit(1)

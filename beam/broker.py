@@ -4,16 +4,14 @@ Events come in here (a body is whole, a receiver left, a deadline has come); the
 follows, and this file does it.  The only mutable hub, and the owner of the one timer.  No byte passes through it.
 """
 
-import secrets
 from collections.abc import Callable, Mapping
-from itertools import count
 from math import inf
-from time import time
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from beam.alarm import Alarm
 from beam.deadlines import Deadline, Deadlines
 from beam.delivery import Delivery, Forwarding
 from beam.errors import (
@@ -30,13 +28,15 @@ from beam.errors import (
     Suspended,
     TooLarge,
 )
-from beam.interfaces import IFound, ILastingSpool, ILastingStore, ISpool, IStore
+from beam.interfaces import IFound, ILastingSpool, IStore
+from beam.making import Maker
 from beam.options import SendOptions
 from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
-from beam.record import Record, record_of
+from beam.record import Record
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
 from beam.sending import Sending
+from beam.throttle import Shaper
 from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
 PEERS_IN_LOG = 8
@@ -68,51 +68,42 @@ class Broker:
     :param clock: its ``seconds`` must not jump; the entry point sees to that.
     :param stores: by name; the first is the default.  Whoever made them starts and stops them.
     :param name: by which its records are found again; no other broker of the server has it.
+    :param shaper: keeps the pace of connections and addresses; its own, if it shares none with others.
     """
 
-    def __init__(self, clock: IReactorTime, policy: Policy, stores: Mapping[str, IStore], name: str = "") -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        policy: Policy,
+        stores: Mapping[str, IStore],
+        name: str = "",
+        shaper: Shaper | None = None,
+    ) -> None:
         self.name = name
         self.clock = clock
         self.policy = policy
         self.stores = stores
+        self.shaper = shaper or Shaper(clock)
         self.rendezvous = Rendezvous(policy)
-        self.deadlines = Deadlines()
         self.deliveries: dict[Delivery, None] = {}
         self.observers: list[Callable[[Transfer, float], None]] = []
         self.drained: Deferred[None] | None = None
         self.bytes_in = 0  # of transfers that have ended
         self.bytes_out = 0
         self.bytes_forwarded = 0  # by forwards that have ended
-        self._etags = secrets.token_hex(8)  # what no other server's begin with, nor this one's after a restart
-        self._turn = count()
-        self._timer: IDelayedCall | None = None
-        self._armed = inf  # when it comes
+        self._alarm = Alarm(clock)
+        self._maker = Maker(clock, policy, stores, name, self.fail)
         self._waits: dict[IReceiver, Waiting] = {}
         self._lives: dict[Transfer, Life] = {}
 
-    # Time.
+    @property
+    def deadlines(self) -> Deadlines:
+        """All that is due."""
+        return self._alarm.deadlines
 
     def at(self, deadline: Deadline, when: float) -> None:
         """``deadline`` is due at ``when`` (seconds of the clock)."""
-        if when != deadline.at:
-            self.deadlines.set(deadline, when)
-            self._rearm()
-
-    def _rearm(self) -> None:
-        due, timer = self.deadlines.next(), self._timer
-        if timer is not None and timer.active():
-            if self._armed <= due < inf:
-                return  # it comes too early, and looks again
-            timer.cancel()  # to reset it, Twisted would look for it among all there are
-        self._armed = due
-        if due < inf:
-            self._timer = self.clock.callLater(max(0, due - self.clock.seconds()), self._sweep)
-
-    def _sweep(self) -> None:
-        try:
-            self.deadlines.sweep(self.clock.seconds())
-        finally:
-            self._rearm()
+        self._alarm.set(deadline, when)
 
     # The sender's side.
 
@@ -137,7 +128,6 @@ class Broker:
         :param in_pieces: whether the body is filled in pieces, by ``IPieceSpool``.
         :raises BeamError: the refusal.
         """
-        now = self.clock.seconds()
         if self.drained is not None:
             raise Draining(DRAINING)
         self.rendezvous.admit(key, options)  # a key in use is told before any other reason, and nobody is replaced yet
@@ -151,26 +141,7 @@ class Broker:
             raise NoReceiver("No receiver is there; start one first, or send with a longer wait.")
         while (replaced := self.rendezvous.admit(key, options)) is not None:
             self.fail(replaced, Replaced("Another upload has taken this path."))  # its sender may ask again at once
-        failed, record = self._hears(lambda: transfer)
-        spool: ISpool
-        if ILastingStore.providedBy(store) and (self.policy.lasts or options.resume is not None):
-            spool = (store.create_pieces if in_pieces else store.create_lasting)(length, failed, record)
-        else:
-            spool = store.create(length, failed)
-        transfer = Transfer(
-            key=key,
-            options=options,
-            etag=f'"{self._etags}-{next(self._turn):x}"',
-            started=now,
-            state=State.STORING if store.keeps else State.WAITING,
-            spool=spool,
-            keeps=store.keeps,
-            created=time(),
-            upload=upload,
-            notes=dict(notes or {}),
-            length=length,
-            forward=forward,
-        )
+        transfer = self._maker.make(key, options, length, forward, upload, notes or {}, in_pieces)
         self._begin(transfer)
         sending = self._lives[transfer].sending
         if sender is not None:
@@ -179,13 +150,6 @@ class Broker:
             sending.go(options.resume)
         return transfer
 
-    def _hears(self, whose: Callable[[], Transfer]) -> tuple[Callable[[BeamError], None], Callable[[], bytes]]:
-        """What a spool tells and asks of its transfer, which is made after it."""
-        return (
-            lambda error: self.fail(whose(), error),
-            lambda: record_of(whose(), self.name).encode(),
-        )
-
     def _begin(self, transfer: Transfer) -> None:
         self.rendezvous.begin(transfer)
         timeout = Deadline(lambda _: self._happened(transfer, Event.TIMEOUT))
@@ -193,27 +157,16 @@ class Broker:
         self._set_deadline(transfer)
 
     def restore(self, found: IFound, record: Record) -> None:
-        """Go on with what a former server left: its sender may come back, and whoever wants it be served."""
+        """Go on with what a former server left: its sender may come back, and whoever wants it be served.
+
+        :raises Unavailable: there is no memory or no descriptor for it now.
+        """
         resume = record.options.resume
         left = inf if resume is None or record.whole else resume - found.age
         if left <= 0 or record.key in self.rendezvous.transfers:
             found.remove()
             return
-        transfer = Transfer(
-            key=record.key,
-            options=record.options,
-            etag=record.etag,
-            started=self.clock.seconds(),
-            state=State.STORING,
-            spool=found.open(record.length, *self._hears(lambda: transfer)),
-            keeps=True,
-            created=record.created,
-            upload=record.upload,
-            notes=record.notes,
-            offer=record.offer,
-            saved=True,
-            length=record.length,
-        )
+        transfer = self._maker.remake(found, record)
         self._begin(transfer)
         if transfer.spool.head == record.length:
             self.whole(transfer, record.digests)
@@ -586,5 +539,4 @@ class Broker:
         """End everything, and let go of the clock."""
         self.drain()
         self.cut()
-        self.deadlines = Deadlines()
-        self._rearm()
+        self._alarm.stop()

@@ -14,6 +14,7 @@ from beam.interfaces import IReader
 from beam.patience import Patience
 from beam.peers import IDelivery, IReceiver
 from beam.policy import Policy
+from beam.throttle import PacedReader
 from beam.transfer import Forward, Span, Transfer
 
 LOOKS = 8  # in the time that patience lasts
@@ -58,7 +59,8 @@ class Delivery:
         position = self.reader.position - self.receiver.untaken()
         others = transfer.receiving > 1 or (transfer.forward is not None and transfer.forward.running)
         least = policy.min_rate if others and not transfer.keeps else 0
-        if self.patience.is_over(now, position, position < transfer.spool.head, least):
+        held = isinstance(self.reader, PacedReader) and self.reader.was_held()
+        if self.patience.is_over(now, position, position < transfer.spool.head and not held, least):
             self.receiver.cut(RequestTimeout("This receiver took too little for too long."))
         else:
             self.hub.at(self.deadline, now + policy.idle_timeout / LOOKS)

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
     TOO_LARGE = "too-large"
     BAD_BODY = "bad-body"  # a form without a file, a broken chunk
     DIGEST_MISMATCH = "digest-mismatch"
+    TYPE_REFUSED = "type-refused"  # a file of a kind that the operator does not allow
     STORE_FULL = "store-full"
     STORE_FAILED = "store-failed"
     FORWARD_FAILED = "forward-failed"  # the target that the sender depends on did not take it
@@ -209,6 +210,13 @@ class TooLarge(BeamError):
 
     status = 413
     outcome = Outcome.TOO_LARGE
+
+
+class UnsupportedMediaType(BeamError):
+    """415: the file is not of a type that the operator allows (RFC 9110, 15.5.16)."""
+
+    status = 415
+    outcome = Outcome.TYPE_REFUSED
 
 
 class RangeNotSatisfiable(BeamError):

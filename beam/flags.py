@@ -16,7 +16,7 @@ from twisted.python.usage import UsageError
 from beam import __version__
 from beam.policy import Policy
 from beam.profiles import PROFILES, policy_of, profile_of
-from beam.values import count, network, origin, patience, pattern, seconds, size, switch, word
+from beam.values import count, media_type, network, origin, patience, pattern, rate, seconds, size, switch, word
 from beam.web.rate import rates
 
 STDERR_PREFIX = "beam: "
@@ -41,6 +41,11 @@ class Flag:
     text: str
     parse: Callable[[str], Any]
     many: bool = False
+    commas: bool = False  # whether they may separate, too
+
+    def split(self, text: str) -> list[str]:
+        """The values of a variable that has several."""
+        return (text.replace(",", " ") if self.commas else text).split()
 
     @property
     def variable(self) -> str:
@@ -118,6 +123,18 @@ FLAGS = (
     Flag("data-dir", "d", "", "where a disk store lies if its string does not say", word),
     Flag("max-disk", "D", "10G", "what a disk store may keep if its string does not say", size),
     Flag("max-pipe-size", "P", "", "largest file that is taken", size),
+    Flag("bandwidth", None, "", "bytes per second of each connection", rate),
+    Flag("bandwidth-per-address", None, "", "bytes per second of all connections of one address together", rate),
+    Flag(
+        "allow-types",
+        None,
+        "",
+        "what files must be by their content: image/png,image/*; repeatable [anything]",
+        media_type,
+        True,
+        True,
+    ),
+    Flag("deny-types", None, "", "what they must not be, also of what is allowed; repeatable", media_type, True, True),
     Flag("put-ttl", None, "30", "seconds to keep a stored file", seconds),
     Flag("get-ttl", None, "5", "seconds to keep it after a complete download", seconds),
     Flag("max-ttl", None, "86400", "cap of ?ttl=", seconds),
@@ -203,6 +220,14 @@ class Options(TwistedOptions):
         """addresses that senders may forward to: https://*.s3.*.amazonaws.com/* or any; repeatable [none]"""
         self._many.setdefault("allow-forward", []).extend(value.split())
 
+    def opt_allow_types(self, value: str) -> None:
+        """what files must be by their content: image/png,image/*; repeatable [anything]"""
+        self._many.setdefault("allow-types", []).extend(value.replace(",", " ").split())
+
+    def opt_deny_types(self, value: str) -> None:
+        """what they must not be, also of what is allowed; repeatable [nothing]"""
+        self._many.setdefault("deny-types", []).extend(value.replace(",", " ").split())
+
     def opt_version(self) -> None:
         """Display beam's version and exit."""
         print(f"beam {__version__}")
@@ -227,7 +252,7 @@ class Options(TwistedOptions):
             variable = next((name for name in names if name in os.environ), None)
             if given is None and variable is not None:
                 origin, given = variable, os.environ[variable]
-                given = given.split() if flag.many else given
+                given = flag.split(given) if flag.many else given
             was_given = given is not None
             if given is None:
                 given = flag.default.split() if flag.many else flag.default or None

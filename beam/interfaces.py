@@ -173,6 +173,9 @@ class IFound(Interface):
     size: int = Attribute("bytes that are there, from the start of the body")
     age: float = Attribute("seconds since the last byte came")
 
+    def start(n: int) -> bytes:
+        """Its first ``n`` bytes, or as many as are there."""
+
     def open(length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]) -> ILastingSpool:
         """Go on with it; parameters and refusals as those of ``ILastingStore.create_lasting``.
 

@@ -30,6 +30,9 @@ class ISender(Interface):
     def transfer_ended(transfer: Transfer) -> None:
         """The sender's part is over: its outcome is known, or its body is stored.  Called once, if it was admitted."""
 
+    def was_held() -> bool:
+        """Whether the pace has held it back since this was last asked."""
+
     def moved() -> int:
         """Bytes that came so far, for our patience."""
 

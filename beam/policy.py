@@ -8,7 +8,20 @@ from enum import StrEnum
 from attrs import field, frozen
 
 from beam.target import Pattern
-from beam.values import count, interval, member, origins, patience, seconds, size, switch, word, words
+from beam.values import (
+    count,
+    interval,
+    media_types,
+    member,
+    origins,
+    patience,
+    rate,
+    seconds,
+    size,
+    switch,
+    word,
+    words,
+)
 
 OPTIONS = ("store", "readers", "downloads", "ttl", "wait", "name", "digest", "forward", "resume", "download")
 MORE_OPTIONS = ("n", "status", "stream")  # that some profiles have
@@ -46,6 +59,8 @@ class Keys(StrEnum):
 
 
 SIZE = {"parse": size}
+RATE = {"parse": rate}
+TYPES = {"parse": media_types}
 SECONDS = {"parse": seconds}
 PATIENCE = {"parse": patience}
 COUNT = {"parse": count}
@@ -79,6 +94,10 @@ class Policy:
     allow_forward: tuple[Pattern | None, ...] = ()
     allow_forward_private: bool = field(default=False, metadata=SWITCH)
     list_keys: bool = field(default=False, metadata=SWITCH)
+    bandwidth: int | None = field(default=None, metadata=RATE)  # of each connection
+    bandwidth_per_address: int | None = field(default=None, metadata=RATE)  # of all its connections together
+    allow_types: tuple[str, ...] = field(default=(), metadata=TYPES)  # all, if none is given
+    deny_types: tuple[str, ...] = field(default=(), metadata=TYPES)  # also of those that are allowed
     auth: str | None = field(default=None, metadata=WORD, repr=False)  # what a sender must show
 
     # Who meets whom.

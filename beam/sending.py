@@ -98,7 +98,7 @@ class Sending:
         transfer, sender = self.transfer, self.sender
         if sender is None or self.told:
             return
-        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused
+        could = transfer.state in BODY_IS_COMING and not transfer.spool.paused and not sender.was_held()
         if sender.peer_gone():
             self.hub.lost(transfer, sender)
         elif self._patience.is_over(now, sender.moved(), could):

@@ -28,6 +28,7 @@ from beam.profiles import policy_of, profile_of
 from beam.quota import Quota
 from beam.record import decode
 from beam.store import House, make_store
+from beam.throttle import Shaper
 from beam.web.metrics import metrics_resource
 from beam.web.proxies import Proxies
 from beam.web.rate import Limiter
@@ -107,8 +108,8 @@ class Relay(Service):
                 try:
                     record = decode(found.record)
                     brokers[record.scope].restore(found, record)
-                except (ValueError, KeyError) as error:
-                    log.warn("left alone on the disk, what nobody here knows: {error!r}", error=error)
+                except (ValueError, KeyError, BeamError) as error:
+                    log.warn("a file of a former server stays as it is: {error!r}", error=error)
 
     def _listen(self, name: str, where: IStreamServerEndpoint, site: BeamSite) -> None:
         def listening(port: IListeningPort) -> None:
@@ -195,6 +196,11 @@ class Builder:
     house: House
     stores: dict[str, tuple[str, IStore]] = field(init=False, factory=dict)  # by their strings
     scopes: dict[tuple[str, str], Scope] = field(init=False, factory=dict)
+    shaper: Shaper = field(init=False)
+
+    @shaper.default
+    def _shaper(self) -> Shaper:
+        return Shaper(self.house.reactor)
 
     def store(self, text: str) -> tuple[str, IStore]:
         """The store of that string, and its name."""
@@ -216,7 +222,7 @@ class Builder:
                     if stores[0][1].keeps is not keeps:
                         raise ValueError(f"the profile {profile} needs another store: add --store {kind}")
             name = prefix or ("" if profile == self.options["profile"] else f"{profile}@")
-            broker = Broker(self.house.reactor, policy, dict(stores), name)
+            broker = Broker(self.house.reactor, policy, dict(stores), name, self.shaper)
             broker.observers.append(transfer_logger(policy, prefix))
             self.scopes[profile, prefix] = Scope(prefix, broker)
         return self.scopes[profile, prefix]

@@ -171,6 +171,7 @@ class Transfer:
     notes: dict[str, str] = field(factory=dict)
     forward: Forward | None = None
     body: Body | None = None  # since its first byte
+    start: bytes = b""  # of its body, if a former server has taken that
     saved: bool = False  # whether the server, when it comes back, goes on with it
     offer: Offer | None = None  # a form's is known when its file begins; no receiver is served before
     outcome: Outcome | None = None

@@ -25,6 +25,34 @@ def size(text: str) -> int:
     return int(match[1]) * UNITS[match[2]]
 
 
+def rate(text: str) -> int:
+    """Bytes per second, more than none, written as a size.
+
+    :raises ValueError: it is no such number.
+    """
+    if not size(text):
+        raise ValueError("it is more than 0 bytes per second")
+    return size(text)
+
+
+def media_types(text: str) -> tuple[str, ...]:
+    """Media types (RFC 9110, 8.3.1) with commas between, in lower case; ``image/*`` is all of ``image``.
+
+    :raises ValueError: one of them is none.
+    """
+    return tuple(media_type(each) for each in text.split(",")) if text else ()
+
+
+def media_type(text: str) -> str:
+    """One media type or pattern of them.
+
+    :raises ValueError: it is none.
+    """
+    if not re.fullmatch(r"\*/\*|[A-Za-z0-9!#$&^_.+-]+/([A-Za-z0-9!#$&^_.+-]+|\*)", text):
+        raise ValueError(f"{text!r} is no media type: write one such as image/png or image/*")
+    return text.lower()
+
+
 def seconds(text: str) -> float:
     """Seconds from digits with perhaps a fraction: no sign, no exponent, no ``nan``.
 

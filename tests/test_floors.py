@@ -33,8 +33,9 @@ RULES = [
     "body",
     "digests",
     "target",
+    "pace",
 ]
-REACTOR = ["producer", "pump", "broker", "delivery", "sending", "record", "log"]
+REACTOR = ["producer", "pump", "broker", "delivery", "sending", "making", "alarm", "record", "throttle", "log"]
 ENTRY = ["flags", "tap", "testing"]
 OTHERS = {  # what each floor may import that is neither beam's nor Python's, besides that of the floors below it
     0: {"attrs", "zope.interface"},
@@ -55,6 +56,7 @@ OTHERS = {  # what each floor may import that is neither beam's nor Python's, be
         "OpenSSL",
         "openapi_ui_bundles",
         "limits",
+        "puremagic",
     },
     3: {"twisted", "pytest", "pytest_twisted"},
 }

@@ -68,6 +68,11 @@ class Found:
         """See ``IFound.open``."""
         return self.opens(self, length, failed, record)
 
+    def start(self, n: int) -> bytes:
+        """See ``IFound.start``."""
+        with self.folder.data.open("rb") as file:
+            return file.read(min(n, self.size))
+
     def remove(self) -> None:
         """See ``IFound.remove``."""
         self.folder.remove()

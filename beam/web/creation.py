@@ -21,6 +21,7 @@ from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.tus_fields import FOLDER, announced_length, check_type, checksum_of, metadata_of
 from beam.web.tus_reply import TusReply
+from beam.web.upload import body_of
 
 METADATA, CONCAT = "metadata", "concat"  # notes of a transfer: the fields as they were sent
 
@@ -128,7 +129,7 @@ class Creation:
     def join(self, transfer: Transfer, sources: list[Transfer]) -> None:
         """Fill the upload from ``sources``, and answer when it is whole."""
         self._sources = sources
-        self._body = transfer.body = Body(transfer.spool, transfer.length, None, {}, transfer.options.digest)
+        self._body = transfer.body = body_of(transfer, self._broker.policy, {})
         remaining = iter(sources)
 
         def next_one(error: BeamError | None) -> None:
@@ -155,6 +156,9 @@ class Creation:
         if transfer.error is None:
             for source in self._sources:
                 self._broker.fail(source, Removed("This upload was joined to another."))
+
+    def was_held(self) -> bool:
+        return False
 
     def moved(self) -> int:
         return 0 if self._body is None else self._body.received

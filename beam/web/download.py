@@ -17,6 +17,7 @@ from beam.options import capped_seconds, company
 from beam.peers import IDelivery, IReceiver
 from beam.policy import Naming, Policy
 from beam.producer import SpoolProducer
+from beam.throttle import PacedReader
 from beam.transfer import Span, State, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectDownload
@@ -171,6 +172,9 @@ class Download:
 
     def serve(self, delivery: IDelivery) -> None:
         self._delivery = delivery
+        throttle = self._broker.shaper.throttle(self._broker.policy, self._request)
+        if throttle is not None:
+            delivery.reader = PacedReader(delivery.reader, throttle)
         transfer, connection = delivery.transfer, self._request.connection
         if connection is not None and (transfer.length is None or transfer.length > NOT_WORTH_A_WAIT):
             # A receiver may keep its window shut for as long as our own patience lasts.

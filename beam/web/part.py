@@ -8,7 +8,7 @@ from beam.transfer import Transfer
 from beam.web.reply import SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
-from beam.web.upload import Upload
+from beam.web.upload import Upload, body_of
 
 
 class PartUpload(Upload):
@@ -36,7 +36,7 @@ class PartUpload(Upload):
             raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
         self._broker.resume(transfer, self, offset)
         if transfer.body is None:
-            transfer.body = Body(transfer.spool, total, limit, {}, transfer.options.digest)
+            transfer.body = body_of(transfer, self._policy, {})
         if total != before:
             transfer.length = transfer.body.length = total
             self._broker.save(transfer)

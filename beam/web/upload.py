@@ -20,11 +20,14 @@ from beam.errors import BadRequest, BeamError, NoFile, RequestTimeout
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
 from beam.peers import ISender, News
-from beam.transfer import Forward, Transfer
+from beam.policy import Policy
+from beam.throttle import PacedSpool
+from beam.transfer import Forward, Offer, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
 from beam.web.fields import filename_in
 from beam.web.form import FilePart, FormDecoder, FormField
+from beam.web.media import type_check
 from beam.web.offer import offer_of
 from beam.web.reply import REPLIES, SenderReply
 from beam.web.request import StreamingRequest
@@ -34,6 +37,26 @@ from beam.web.secret import check_secret
 READ = 112 << 10  # bytes that one read brings at most; above 128K malloc would map and unmap each
 FIELDS = ("authentication", "file-size")  # of a form, before its file
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
+
+
+def body_of(transfer: Transfer, policy: Policy, announced: dict[str, bytes], doubted: bool = False) -> Body:
+    """The body of ``transfer``, as far as it is there; parameters as those of ``Body``.
+
+    :raises UnsupportedMediaType: what is there is of a type that is not taken.
+    """
+    check = type_check(policy)
+    if check is not None and transfer.offer is not None:
+        check.filename = transfer.offer.filename
+        check.take(memoryview(transfer.start)[: transfer.spool.head])
+    return Body(
+        transfer.spool,
+        transfer.length,
+        policy.max_pipe_size,
+        announced,
+        transfer.options.digest,
+        doubted,
+        check,
+    )
 
 
 @implementer(ISender, IPushProducer)
@@ -70,6 +93,7 @@ class Upload:
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
+        self._paced: PacedSpool | None = None  # what the body goes through, if it has to keep a pace
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
@@ -93,14 +117,7 @@ class Upload:
         if target is not None:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
         transfer = self._broker.send(self._key, options, length, self, forward)
-        transfer.body = Body(
-            transfer.spool,
-            length,
-            self._policy.max_pipe_size,
-            announced,
-            options.digest,
-            doubted=self.doubts_length and length is not None,
-        )
+        transfer.body = body_of(transfer, self._policy, announced, doubted=self.doubts_length and length is not None)
         if self._total is not None:
             transfer.body.begin_part(self._request.length)
         self.fill(transfer, transfer.body)
@@ -109,6 +126,10 @@ class Upload:
         """Take what the request brings of ``body``."""
         request = self._request
         self._transfer, self._body = transfer, body
+        self._unpaced = body.spool
+        throttle = self._broker.shaper.throttle(self._policy, request)
+        if throttle is not None:
+            self._paced = body.spool = PacedSpool(body.spool, throttle)
         body.spool.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
@@ -122,14 +143,15 @@ class Upload:
     def admitted(self) -> None:
         """Tell who waits what comes, and read the socket directly if that is possible."""
         request = self._request
+        disposition = request.field("content-disposition") or ""
+        offer = self.described(filename_in(disposition), request.field("content-type"), disposition)
         if request.length == 0 and not self._total:
             try:
                 self._body.end()  # a receiver of nothing has it all as soon as its head comes
             except BeamError as error:
                 self._fail(error)
                 return
-        disposition = request.field("content-disposition") or ""
-        self.offer(filename_in(disposition), request.field("content-type"), disposition)
+        self.offer(offer)
         self.read_directly()
 
     def read_directly(self) -> None:
@@ -141,13 +163,18 @@ class Upload:
             self._direct = DirectUpload(way, request.framing(), self._body, self._broker.clock, self._fail)
             self._flow = self._direct
 
-    def offer(self, filename: str | None, content_type: str | None, disposition: str) -> None:
-        """The file's headers are known."""
+    def described(self, filename: str | None, content_type: str | None, disposition: str) -> Offer:
+        """What the file's headers say of it."""
         transfer, length = self._transfer, self.file_length()
         offer = offer_of(self._request, self._policy, transfer, length, filename, content_type, disposition)
-        self._broker.offer(transfer, offer)
-        if transfer.options.resume is not None:
-            self._broker.save(transfer)
+        self._body.named(offer.filename)
+        return offer
+
+    def offer(self, offer: Offer) -> None:
+        """The file's headers are known."""
+        self._broker.offer(self._transfer, offer)
+        if self._transfer.options.resume is not None:
+            self._broker.save(self._transfer)
 
     # The body, as it comes.
 
@@ -194,6 +221,7 @@ class Upload:
         self._request.resume_reading()
         try:
             self.check_end()
+            self._leave_pace()
             if self.is_last():
                 self._broker.whole(self._transfer, self._body.end())
             else:
@@ -247,7 +275,15 @@ class Upload:
 
     # The connection and the outcome.
 
+    def _leave_pace(self) -> None:
+        """What is still to be written has come already."""
+        if self._paced is not None:
+            self._paced.close()
+            self._body.spool = self._unpaced
+            self._paced = None
+
     def _detach(self) -> None:
+        self._leave_pace()
         if self._connection is not None:
             self._connection.after_read = None
         if self._direct is not None:
@@ -271,6 +307,9 @@ class Upload:
         """
         self._half_closed = self._request.body_is_whole and not self._request.startedWriting
         return self._half_closed and not self.peer_gone()
+
+    def was_held(self) -> bool:
+        return self._paced is not None and self._paced.was_held()
 
     def moved(self) -> int:
         return self._body.received
@@ -353,7 +392,7 @@ class FormUpload(Upload):
                         self._awaited()
                         self._await_no_more()
                     if self._transfer.outcome is None:
-                        self.offer(event.filename, event.content_type, event.disposition)
+                        self.offer(self.described(event.filename, event.content_type, event.disposition))
                 elif self._transfer.outcome is None:
                     self.take(event)
         except BeamError as error:

@@ -278,6 +278,7 @@ class Sender:
         self.data = some_bytes(n, seed=next(stage.seeds))
         self.sent = 0
         self.gone = False
+        self.held = False
         self.told = 0
         self.whole = False
         self.paused = False
@@ -348,6 +349,9 @@ class Sender:
 
     def cut(self, error: BeamError) -> None:
         raise AssertionError("it does not come back, so that nobody takes its place")
+
+    def was_held(self) -> bool:
+        return self.held
 
     def moved(self) -> int:
         return self.transfer.spool.head

@@ -159,6 +159,25 @@ def counted(name: str, call: Callable[..., Any], made: list[str], step: int) -> 
 
 
 @contextmanager
+def watched(*names: str) -> Iterator[list[str]]:
+    """What is called of these calls of the system, each with the name of the file."""
+    made: list[str] = []
+
+    def watch(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(target: Any, *args: Any, **more: Any) -> Any:
+            path = os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else str(target)
+            made.append(f"{name} {os.path.basename(path)}")
+            return call(target, *args, **more)
+
+        return wrapped
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in names:
+            patch.setattr(os, name, watch(name, getattr(os, name)))
+        yield made
+
+
+@contextmanager
 def folder() -> Iterator[Path]:
     """A folder for one example of a property."""
     with tempfile.TemporaryDirectory() as name:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam.body import Body
-from beam.errors import BadRequest, DigestMismatch, TooLarge
+from beam.body import Body, Check
+from beam.errors import BadRequest, DigestMismatch, TooLarge, UnsupportedMediaType
 from beam.interfaces import ISpool
 from beam.quota import Quota
 from beam.store.memory import RingSpool
@@ -50,9 +50,10 @@ def a_body(
     announced: Mapping[str, bytes] | None = None,
     asked: str | None = None,
     doubted: bool = False,
+    check: Check | None = None,
 ) -> Body:
     """A body into ``spool``."""
-    return Body(cast(ISpool, spool), length, limit, announced or {}, asked, doubted)
+    return Body(cast(ISpool, spool), length, limit, announced or {}, asked, doubted, check)
 
 
 def pour(body: Body, data: bytes, cuts: list[int]) -> None:
@@ -283,3 +284,58 @@ def test_a_length_that_is_certain_withholds_nothing() -> None:
     spool = StrictSpool([100])
     pour(a_body(spool, 3), b"abc", [])
     assert bytes(spool.taken) == b"abc"
+
+
+# A check of what comes.
+
+
+class Reviewer:
+    """Sees all, and refuses at an offset, or at the end."""
+
+    filename = ""
+
+    def __init__(self, at: int | None) -> None:
+        self.at = at
+        self.seen = bytearray()
+
+    def take(self, data: memoryview) -> None:
+        self.seen += data
+        if self.at is not None and len(self.seen) > self.at:
+            raise UnsupportedMediaType("no")
+
+    def end(self) -> None:
+        if self.at is not None:
+            raise UnsupportedMediaType("no")
+
+
+@given(
+    data=st.binary(max_size=60),
+    cuts=st.lists(st.integers(0, 60), max_size=6),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    known=st.booleans(),
+)
+def test_a_check_sees_every_byte(data: bytes, cuts: list[int], sizes: list[int], known: bool) -> None:
+    """Once, in order, and the withheld one too; what passes is whole."""
+    spool, check = StrictSpool(sizes), Reviewer(None)
+    body = a_body(spool, len(data) if known else None, check=check)
+    pour(body, data, cuts)
+    assert check.seen == data
+    assert bytes(spool.taken) == (data[:-1] if known else data)
+    body.end()
+    assert bytes(spool.taken) == data
+
+
+@given(
+    data=st.binary(min_size=1, max_size=60),
+    at=st.integers(0, 60),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+)
+def test_nobody_has_the_whole_of_what_is_refused(data: bytes, at: int, sizes: list[int]) -> None:
+    """Neither what is refused on the way nor what is refused at the end."""
+    spool = StrictSpool(sizes)
+    body = a_body(spool, len(data), check=Reviewer(at))
+    with pytest.raises(UnsupportedMediaType):
+        pour(body, data, [])
+        body.end()
+    assert len(spool.taken) < len(data)
+    assert len(spool.taken) <= at

@@ -129,6 +129,7 @@ class ForwardingSender(Sender):
         self.data = some_bytes(n, seed=next(stage.seeds))
         self.sent = 0
         self.gone = False
+        self.held = False
         self.told = 0
         self.whole = False
         self.paused = False

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import LogEvent
 from unit.disks import KIB, MIB, error_of, out_of_cache
-from unit.servers import STOPPED, Lasting, Server, folder, killed_at
+from unit.servers import STOPPED, Lasting, Server, folder, killed_at, watched
 from unit.test_stores import at_once
 from zope.interface.verify import verifyObject
 
@@ -383,6 +383,26 @@ def test_a_record_that_cannot_be_written(
     body.abort(body.failures[0])
     assert len(logged) == (kind is StoreFailed)
     logged.clear()
+    server.end()
+
+
+def test_the_disk_has_each_step_before_the_next(path: Path) -> None:
+    """Not even a power cut leaves a record of what is not there."""
+    server = Server(path)
+    body = server.begin(DATA[:1000])
+    name = server.data().parent.name
+    server.send(body)
+    with watched("pwrite", "fdatasync", "fsync", "rename") as made:
+        server.finish(body)
+    assert made == [
+        "pwrite data",
+        "fdatasync data",
+        "fsync record.new",
+        "rename record.new",
+        f"fsync {name}",
+        "fsync lasting",
+    ]
+    body.spool.release()
     server.end()
 
 

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import LogEvent
 from unit.disks import KIB, MIB, error_of, out_of_cache
-from unit.servers import STOPPED, Server, folder, killed_at
+from unit.servers import STOPPED, Server, folder, killed_at, watched
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -474,6 +474,47 @@ def test_a_line_of_which_a_part_was_written(path: Path, monkeypatch: pytest.Monk
     found = server.found()
     assert found.size == 9 and server.store.usage() == 9
     found.remove()
+    server.end()
+
+
+def test_a_line_that_may_not_be_on_the_disk(path: Path, logged: list[LogEvent]) -> None:
+    """It is taken back: its piece has failed."""
+    server = Server(path)
+    spool = server.pieces(None)
+    server.save(spool)
+    filler = Filler(spool, 0, SIZE)
+    filler.feed()
+    server.offload.run_all()
+    filler.finish()
+    fdatasync = os.fdatasync
+
+    def broken(fd: int) -> None:
+        if os.readlink(f"/proc/self/fd/{fd}").endswith("pieces"):
+            raise error_of(errno.EIO)
+        fdatasync(fd)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fdatasync", broken)
+        server.offload.run_all()
+    assert [type(error) for error in filler.failures] == [StoreFailed]
+    logged.clear()
+    filler.abort()
+    server.die()
+    server = Server(path)
+    found = server.found()
+    assert found.size == 0
+    found.remove()
+    server.end()
+
+
+def test_the_disk_has_the_bytes_before_their_line(path: Path) -> None:
+    """Not even a power cut leaves a line of what is not there."""
+    server = Server(path)
+    spool = server.pieces(None)
+    with watched("pwrite", "fdatasync") as made:
+        put(server, spool, 0, 1000)
+    assert made == ["pwrite data", "fdatasync data", "pwrite pieces", "fdatasync pieces"]
+    spool.abort(GONE)
     server.end()
 
 

@@ -22,6 +22,8 @@ from beam.web.words import WORDS
 
 # Each knob with values that it takes.
 SIZES = {"0": 0, "500": 500, "64K": 65536}
+RATES = {"1": 1, "64K": 65536}
+TYPES = {"": (), "image/png": ("image/png",), "Image/*,a/b+c": ("image/*", "a/b+c"), "*/*": ("*/*",)}
 TIMES = {"0": 0, "30": 30, "0.5": 0.5}
 WAITS = {**TIMES, "forever": inf}
 COUNTS = {"1": 1, "50000": 50000}
@@ -30,6 +32,10 @@ ALL_METHODS = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 GOOD: Mapping[str, Mapping[str, Any]] = {
     "max-pipe-size": SIZES,
     "min-rate": SIZES,
+    "bandwidth": RATES,
+    "bandwidth-per-address": RATES,
+    "allow-types": TYPES,
+    "deny-types": TYPES,
     "put-ttl": TIMES,
     "get-ttl": TIMES,
     "max-ttl": TIMES,
@@ -76,6 +82,10 @@ BAD: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys([name for name, values in GOOD.items() if values is WAITS], ("", "-1", "inf", "never", "Forever")),
     **dict.fromkeys([name for name, values in GOOD.items() if values is COUNTS], ("", "0", "-1", "1.0", "forever")),
     **dict.fromkeys([name for name, values in GOOD.items() if values is ON_OR_OFF], ("", "maybe", "2", "on ")),
+    **dict.fromkeys([name for name, values in GOOD.items() if values is RATES], ("", "0", "-1", "1k", "forever")),
+    **dict.fromkeys(
+        [name for name, values in GOOD.items() if values is TYPES], ("png", "*/png", "a/b/c", "a/b,", "a/b, c/d", ",")
+    ),
     "heartbeat": ("", "never", "-1", "0", "0.0"),
     "auth": ("",),
     "words": ("",),

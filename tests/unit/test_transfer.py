@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from beam import errors
-from beam.errors import BeamError, Forwarded, ForwardFailed, OffsetDiffers, Outcome, StoreFull, Unavailable
+from beam.errors import (
+    BeamError,
+    Forwarded,
+    ForwardFailed,
+    OffsetDiffers,
+    Outcome,
+    StoreFull,
+    TooManyRequests,
+    Unavailable,
+)
 from beam.interfaces import ISpool
 from beam.options import SendOptions
 from beam.transfer import BODY_IS_COMING, NOBODY_CAME, TABLE, Event, State, Transfer
@@ -91,7 +100,7 @@ def test_the_groups_of_states() -> None:
 def test_every_error_is_an_answer(refusal: type[BeamError]) -> None:
     """A status, one word and a sentence; 503 says when to come back."""
     what = "What happened; what to do."
-    further: dict[type[BeamError], Any] = {ForwardFailed: Forwarded.REFUSED, OffsetDiffers: 5}
+    further: dict[type[BeamError], Any] = {ForwardFailed: Forwarded.REFUSED, OffsetDiffers: 5, TooManyRequests: 5}
     error = refusal(what, further[refusal]) if refusal in further else refusal(what)
     assert error.sentence == str(error) == "What happened; what to do."
     assert 400 <= error.status < 600
