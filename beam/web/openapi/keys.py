@@ -31,10 +31,12 @@ from beam.errors import (
     TakenOver,
     TooLarge,
     Unauthorized,
+    UnsupportedMediaType,
 )
 from beam.interfaces import IForwardingStore
 from beam.options import FORWARDS
 from beam.policy import Keys, Policy
+from beam.web.download import NotModified
 from beam.web.fields import LONGEST_KEY
 from beam.web.openapi.own import ALLOW
 from beam.web.openapi.pieces import (
@@ -46,6 +48,7 @@ from beam.web.openapi.pieces import (
     content,
     field,
     header,
+    meaning,
     operation,
     parameter,
     query,
@@ -102,6 +105,7 @@ SEND_ERRORS: tuple[type[BeamError], ...] = (
     OffsetDiffers,
     TakenOver,
     TooLarge,
+    UnsupportedMediaType,
     DigestMismatch,
     StoreFailed,
     ReceiverLost,
@@ -241,7 +245,7 @@ def receive(scope: Scope) -> Node:
     headers = dict(OF_A_FILE)
     responses = {
         200: response("The file, while it comes; or a page about it, for browsers.", content("*/*")),
-        304: response("The receiver has it.", headers={"ETag": ETAG}),
+        304: response(meaning(NotModified), headers={"ETag": ETAG}),
     }
     if policy.parts:
         errors = (*errors, RangeNotSatisfiable)
@@ -282,7 +286,7 @@ def describe(scope: Scope) -> Node:
         {
             **refusals(*RECEIVE_ERRORS),
             200: response("It is there.", content("*/*"), {**OF_A_FILE, **progress}),
-            304: response("The receiver has it.", headers={"ETag": ETAG}),
+            304: response(meaning(NotModified), headers={"ETag": ETAG}),
         },
         parameters=conditions(policy),
     )

@@ -7,7 +7,6 @@ from beam.errors import (
     Forbidden,
     Gone,
     KeyInUse,
-    MethodNotAllowed,
     NoReceiver,
     NotFound,
     OffsetDiffers,
@@ -18,6 +17,7 @@ from beam.errors import (
     TakenOver,
     TooLarge,
     Unauthorized,
+    UnsupportedMediaType,
     UnsupportedVersion,
     WrongType,
 )
@@ -47,6 +47,7 @@ SAYS_VERSION = field("Tus-Resumable", "the version", {"type": "string", "const":
 CHECKSUM = field("Upload-Checksum", "of the part: nobody sees it before it is right", written("upload-checksum"))
 PART_ERRORS: tuple[type[BeamError], ...] = (
     WrongType,
+    UnsupportedMediaType,
     TooLarge,
     ChecksumMismatch,
     TakenOver,
@@ -194,5 +195,5 @@ def options(scope: Scope, name: str) -> Node:
         name,
         TAG,
         "What is spoken here",
-        {**refusals(MethodNotAllowed), 204: response("In the headers.", headers=headers)},
+        {**refusals(), 204: response("In the headers.", headers=headers)},
     )
