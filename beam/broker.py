@@ -226,22 +226,24 @@ class Broker:
         transfer.length = transfer.spool.head
         transfer.is_whole = True
 
-        def secured(_: None) -> None:
-            if transfer.outcome is None:
-                transfer.whole_at = self.clock.seconds()
-                transfer.saved = ILastingSpool.providedBy(transfer.spool)
-                self._happened(transfer, Event.WHOLE)
-                self._tell(transfer, News.WHOLE)
-                if transfer.outcome is None:
-                    self._look_whether_to_forward(transfer)
-                    self._look_whether_to_tell(transfer)
-                    self._look_whether_spent(transfer)
-
         if transfer.keeps:
-            transfer.spool.finish().addCallback(secured)
+            transfer.spool.finish().addCallback(lambda _: self._secured(transfer))
         else:
-            secured(None)
+            self._secured(transfer)
             transfer.spool.finish()
+
+    def _secured(self, transfer: Transfer) -> None:
+        """The whole body is where the store wants it."""
+        if transfer.outcome is None:
+            transfer.whole_at = self.clock.seconds()
+            transfer.saved = ILastingSpool.providedBy(transfer.spool)
+            self._happened(transfer, Event.WHOLE)
+            self._tell(transfer, News.WHOLE)
+            if transfer.outcome is None:
+                self._look_whether_to_forward(transfer)
+                self._look_whether_to_tell(transfer)
+                self._look_whether_spent(transfer)
+            self._look_whether_drained()
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""
@@ -260,6 +262,16 @@ class Broker:
         if transfer.outcome is None:
             transfer.fail(error)
             self._end(transfer)
+
+    def remove(self, transfer: Transfer, error: BeamError) -> None:
+        """Nobody is to have ``transfer`` any more; who reads what is kept reads on to its end.
+
+        :param error: what its sender and its receivers hear, if it is not whole.
+        """
+        if transfer.state is State.KEPT:
+            self._happened(transfer, Event.SPENT)
+        else:
+            self.fail(transfer, error)
 
     def _tell(self, transfer: Transfer, news: News) -> None:
         life = self._lives.get(transfer)
@@ -535,10 +547,9 @@ class Broker:
         """Nobody waits for what goes on at the next start."""
         if self.drained is None or self.drained.called:
             return
-        for transfer in list(self.rendezvous.transfers.values()):
-            alone = self._lives[transfer].sending.sender is None and not transfer.receiving
-            if transfer.saved and alone and transfer.outcome is None:
-                self.fail(transfer, Suspended(PARTING))
+        for transfer, life in list(self._lives.items()):
+            if transfer.saved and life.sending.sender is None and not transfer.receiving:
+                self.fail(transfer, Suspended(PARTING))  # which may have ended others by now
         if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
             self.drained.callback(None)
 

@@ -123,6 +123,7 @@ FLAGS = (
     Flag("data-dir", "d", "", "where a disk store lies if its string does not say", word),
     Flag("max-disk", "D", "10G", "what a disk store may keep if its string does not say", size),
     Flag("max-pipe-size", "P", "", "largest file that is taken", size),
+    Flag("max-file-size", None, "", "the same for the files API, if it is another", size),
     Flag("bandwidth", None, "", "bytes per second of each connection", rate),
     Flag("bandwidth-per-address", None, "", "bytes per second of all connections of one address together", rate),
     Flag(

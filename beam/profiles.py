@@ -114,6 +114,26 @@ PROFILES: Mapping[str, Profile] = {
 }
 
 
+def files_policy(policy: Policy, largest: int | None) -> Policy:
+    """That of the files API: ``policy`` as far as it is the operator's, for files that stay until they are deleted.
+
+    :param largest: bytes of a file, if there is a limit.
+    """
+    return evolve(
+        Policy(),
+        **{name: getattr(policy, name) for name in OF_THE_OPERATOR},
+        max_pipe_size=largest,
+        put_ttl=inf,
+        get_ttl=inf,
+        get_wait=0,
+        lasts=True,
+        keeps=True,
+        options=("name", "digest"),
+        landing=False,
+        words="files",
+    )
+
+
 def profile_of(text: str) -> Profile:
     """The profile that ``text`` begins with.
 
@@ -123,6 +143,12 @@ def profile_of(text: str) -> Profile:
     if name not in PROFILES:
         raise ValueError(f"there is no profile {name!r}; there are {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+OF_THE_OPERATOR = (
+    *("resume_timeout", "upload_ttl", "idle_timeout", "min_rate", "bandwidth", "bandwidth_per_address"),
+    *("allow_types", "deny_types", "list_keys", "auth"),
+)
 
 
 def policy_of(text: str, given: Mapping[str, Any]) -> Policy:

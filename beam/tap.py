@@ -24,16 +24,19 @@ from beam.errors import BeamError
 from beam.flags import Options, fail
 from beam.interfaces import ILastingStore, IStore
 from beam.log import transfer_logger
-from beam.profiles import policy_of, profile_of
+from beam.policy import Policy
+from beam.profiles import files_policy, policy_of, profile_of
 from beam.quota import Quota
 from beam.record import decode
 from beam.store import House, make_store
 from beam.throttle import Shaper
+from beam.web.api import Files
+from beam.web.files import PREFIX
 from beam.web.metrics import metrics_resource
 from beam.web.proxies import Proxies
 from beam.web.rate import Limiter
 from beam.web.request import Channel
-from beam.web.resource import Root
+from beam.web.resource import Root, is_api
 from beam.web.scope import Scope
 from beam.web.site import BeamSite
 from beam.web.transport import make_direct
@@ -227,6 +230,17 @@ class Builder:
             self.scopes[profile, prefix] = Scope(prefix, broker)
         return self.scopes[profile, prefix]
 
+    def files(self, policy: Policy) -> Files | None:
+        """The files API with what the operator has said in ``policy``, if there is a store whose files last."""
+        lasting = {name: store for name, store in self.stores.values() if ILastingStore.providedBy(store)}
+        if not lasting:
+            return None
+        largest = self.options["max-file-size"]
+        policy = files_policy(policy, policy.max_pipe_size if largest is None else largest)
+        broker = Broker(self.house.reactor, policy, lasting, PREFIX, self.shaper)
+        broker.observers.append(transfer_logger(policy, PREFIX))
+        return Files(Scope(PREFIX, broker))
+
 
 def makeService(options: Options) -> Relay:
     """The service that ``options`` describe; called by ``twist``."""
@@ -255,15 +269,13 @@ def makeService(options: Options) -> Relay:
         if len(set(prefixes)) < len(prefixes):
             raise ValueError("--mount: a prefix is given twice")
         mounts = [builder.scope(text, prefix) for prefix, text in options["mount"]]
+        roots = [(where, builder.scope(profile or options["profile"])) for profile, where in options["listen"]]
+        files = builder.files(next((each for _, each in roots if is_api(each, "api")), roots[0][1]).policy)
         listeners = [
-            (
-                where,
-                endpoint(reactor, where),
-                site(Root(builder.scope(profile or options["profile"]), mounts, limiter), channels),
-            )
-            for profile, where in options["listen"]
+            (where, endpoint(reactor, where), site(Root(scope, mounts, limiter, files), channels))
+            for where, scope in roots
         ]
-        scopes = list(builder.scopes.values())
+        scopes = [*builder.scopes.values(), *([files.scope] if files is not None else [])]
         brokers, stores = [scope.broker for scope in scopes], [store for _, store in builder.stores.values()]
         if options["data-dir"] and not any(text.partition(":")[0].endswith("disk") for text in builder.stores):
             raise ValueError("--data-dir needs a disk store: add --store disk")

@@ -39,7 +39,7 @@ class Event(StrEnum):
     WHOLE = "whole"  # the last byte of the body is in the store
     LOST = "lost"  # the sender's connection broke
     TIMEOUT = "timeout"  # the state's deadline has come
-    SPENT = "spent"  # as many complete downloads as were asked for
+    SPENT = "spent"  # as many complete downloads as were asked for, or somebody has deleted it
 
 
 TABLE: dict[tuple[State, Event], State | Outcome] = {

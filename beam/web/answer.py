@@ -1,5 +1,6 @@
 """Answers: the one place where errors and outcomes become responses."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
@@ -51,8 +52,17 @@ def refuse(request: StreamingRequest, error: BeamError) -> None:
         return
     as_json = accepts(request, "application/json") and not accepts(request, "text/html")
     status, sentence = request.words.of(error, request.below, request.method.decode("ascii", "replace"))
-    kind, text = error_text(status, sentence, as_json, request.words.kind)
+    if request.words.problems:
+        kind, text = problem_text(status, sentence)
+    else:
+        kind, text = error_text(status, sentence, as_json, request.words.kind)
     answer(request, status, text.decode(), error.headers, kind)
+
+
+def problem_text(status: int, sentence: str) -> tuple[str, bytes]:
+    """The media type and the body of a problem (RFC 9457, section 3)."""
+    problem = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": sentence}
+    return "application/problem+json", json.dumps(problem, ensure_ascii=False).encode() + b"\n"
 
 
 def admit_mistake(request: StreamingRequest) -> None:

@@ -172,6 +172,11 @@ class StreamingRequest(Request):
         self._body_end = body_end
         self.send_continue()
 
+    @property
+    def asks_to_continue(self) -> bool:
+        """Whether the client waits to be told to send its body."""
+        return self._expects
+
     def send_continue(self) -> bool:
         """Tell a client that asks for it to send its body (RFC 9110, 10.1.1); whether it did."""
         asked, self._expects = self._expects, False

@@ -22,8 +22,8 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
+from beam.web.api import Files, serve
 from beam.web.cors import answer_preflight, is_preflight, permit
-from beam.web.creation import FOLDER
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
@@ -34,6 +34,7 @@ from beam.web.scope import Scope
 from beam.web.send import send
 from beam.web.status import show_status, stream_status
 from beam.web.tus import tus
+from beam.web.tus_fields import FOLDER
 from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}
@@ -58,19 +59,28 @@ def is_person(request: StreamingRequest) -> bool:
     return accepts(request, "text/html") and agent.startswith("Mozilla")
 
 
+def is_api(scope: Scope, path: str) -> bool:
+    """Whether ``path`` (decoded, without its first slash) is one of those for programs."""
+    return not scope.prefix and path.split("/")[0] == "api" and "api" in OWN[scope.policy.pages].folders
+
+
 class Root(Resource):
     """Every path of a listener.
 
     :param scope: whose keys are those below no prefix of ``mounts``.
     :param limiter: of the requests of each address, if there is one.
+    :param files: those of the files API, where a store can keep them.
     :raises ValueError: a policy names words or pages that there are not.
     """
 
     isLeaf = True
 
-    def __init__(self, scope: Scope, mounts: Sequence[Scope], limiter: Limiter | None = None) -> None:
+    def __init__(
+        self, scope: Scope, mounts: Sequence[Scope], limiter: Limiter | None = None, files: Files | None = None
+    ) -> None:
         super().__init__()
         self._limiter = limiter
+        self._files = files
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):
@@ -83,7 +93,7 @@ class Root(Resource):
         raw = request.path.decode("ascii", "replace")
         path = unquote(raw)
         scope = next(each for each in self._scopes if f"{path}/".startswith(f"{each.prefix}/"))
-        request.words = WORDS[scope.policy.words]
+        request.words = WORDS["files" if is_api(scope, path[1:]) else scope.policy.words]
         request.below = (raw if raw.startswith(scope.prefix) else path).removeprefix(scope.prefix)
         own, cors = OWN[scope.policy.pages], scope.policy.cors
         permitted = bool(cors) and permit(request, cors, own.sharing)
@@ -114,6 +124,9 @@ class Root(Resource):
         own = OWN[scope.policy.pages]
         query = query_of(request.uri.partition(b"?")[2], scope.policy.strict)
         is_own = own.has(path)
+        if is_api(scope, path) and path not in own.pages:
+            serve(request, self._files, path, query)
+            return
         for folder, service in SERVICES.items() if is_own else ():
             if f"{path}/".startswith(f"{folder}/"):
                 service(request, scope, path.removeprefix(folder).removeprefix("/"), query)

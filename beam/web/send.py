@@ -19,6 +19,7 @@ from beam.web.fields import Part, announced_digests, part_in
 from beam.web.form import is_form
 from beam.web.forward import TargetPut, forward_headers, target_of
 from beam.web.part import PartUpload
+from beam.web.reply import SenderReply
 from beam.web.request import StreamingRequest
 from beam.web.resolve import resolve
 from beam.web.scope import Scope
@@ -26,9 +27,16 @@ from beam.web.secret import bearer
 from beam.web.upload import FormUpload, Upload
 
 
-def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, list[str]]) -> None:
+def send(
+    request: StreamingRequest,
+    scope: Scope,
+    key: str,
+    query: dict[str, list[str]],
+    reply: SenderReply | None = None,
+) -> None:
     """Take what ``request`` sends under ``key``.
 
+    :param reply: what the sender hears, if not what the policy says.
     :raises BeamError: the refusal.
     """
     broker, policy = scope.broker, scope.policy
@@ -58,9 +66,9 @@ def send(request: StreamingRequest, scope: Scope, key: str, query: dict[str, lis
     if is_form(content_type):
         if announced:
             raise BadRequest("A digest field of a form would cover the form, not the file; leave it out.")
-        upload = FormUpload(request, scope, key, options, content_type)
+        upload = FormUpload(request, scope, key, options, content_type, reply)
     else:
-        upload = Upload(request, scope, key, options, total=part.total if part is not None else None)
+        upload = Upload(request, scope, key, options, reply, part.total if part is not None else None)
     upload.check_secret(bearer(request))
     named = query.get("store", []) if "store" in policy.options else []
     store = broker.stores[named[0] if named else next(iter(broker.stores))]

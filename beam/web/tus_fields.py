@@ -8,6 +8,8 @@ from beam.digests import CHECKSUMS
 from beam.errors import BadRequest, WrongType
 from beam.web.request import StreamingRequest
 
+VERSION = "1.0.0"
+FOLDER = "-/tus"  # in front of the names of uploads
 PART = "application/offset+octet-stream"
 NUMBER = re.compile("[0-9]{1,18}")
 

@@ -7,7 +7,7 @@ the socket brings and ``flush`` copies it there; both go through one ``Body``.  
 
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
 from typing import Any
 
@@ -222,14 +222,21 @@ class Upload:
         try:
             self.check_end()
             self._leave_pace()
-            if self.is_last():
-                self._broker.whole(self._transfer, self._body.end())
-            else:
-                self._body.check_part(self._request.length)
-                self._leave()
-                self._reply.parted(self._transfer)
+            self.settle()
         except BeamError as error:
             self._fail(error)
+
+    def settle(self) -> None:
+        """All that this request brings is in the spool.
+
+        :raises BeamError: it is not right.
+        """
+        if self.is_last():
+            self._broker.whole(self._transfer, self._body.end())
+        else:
+            self._body.check_part(self._request.length)
+            self._leave()
+            self._reply.parted(self._transfer)
 
     def is_last(self) -> bool:
         """Whether the body is whole with what this request brought."""
@@ -342,19 +349,28 @@ class FormUpload(Upload):
     """A form: its first file is the transfer, which begins when that part's headers are there.
 
     Where fields may stand before the file, it is admitted only then: they say who sends, and how much.
+
+    :param known: names of more fields that may.
     """
 
     doubts_length = True
 
     def __init__(
-        self, request: StreamingRequest, scope: Scope, key: str, options: SendOptions, content_type: str
+        self,
+        request: StreamingRequest,
+        scope: Scope,
+        key: str,
+        options: SendOptions,
+        content_type: str,
+        reply: SenderReply | None = None,
+        known: Collection[str] = (),
     ) -> None:
-        super().__init__(request, scope, key, options)
+        super().__init__(request, scope, key, options, reply)
         self._fields: dict[str, str] = {}
         self._awaited: Callable[[], None] | None = None  # admits it
         self._limit = Deadline(lambda _: self._fail(RequestTimeout("The file of the form did not come in time.")))
-        known = FIELDS if scope.policy.form_fields else ()
-        self._decoder = FormDecoder(content_type, scope.policy.any_part, known)
+        self._known = (*known, *(FIELDS if scope.policy.form_fields else ()))
+        self._decoder = FormDecoder(content_type, scope.policy.any_part, self._known)
 
     def check_secret(self, shown: str | None) -> None:
         if shown is not None or not self._policy.form_fields:
@@ -362,7 +378,7 @@ class FormUpload(Upload):
             self._fields["authentication"] = shown or ""
 
     def begin(self, announced: dict[str, bytes], target: IForwardTarget | None = None) -> None:
-        if self._policy.form_fields:
+        if self._known:
             self._awaited = lambda: super(FormUpload, self).begin(announced, target)
             self._broker.at(self._limit, self._broker.clock.seconds() + self._policy.idle_timeout)
             self._request.on_lost(self._await_no_more, lambda: False)

@@ -49,11 +49,13 @@ class Words:
     :param errors: what is said to an error, or to all of its class that have no word of their own.
     :param done: the answer to a sender whose file was stored or delivered, if it is not to be beam's.
     :param kind: media type of the sentences.
+    :param problems: whether errors are told as RFC 9457 has it, whatever the client accepts.
     """
 
     errors: Mapping[type[BeamError], Word]
     done: str | None = None
     kind: str = PLAIN
+    problems: bool = False
 
     def of(self, error: BeamError, path: str = "", method: str = "") -> tuple[int, str]:
         """The status and the sentence for ``error``."""
@@ -65,6 +67,7 @@ class Words:
 OWN = {BeamError: Word()}
 WORDS: Mapping[str, Words] = {
     "beam": Words(OWN),
+    "files": Words(OWN, problems=True),
     "hold": Words(
         {
             **OWN,

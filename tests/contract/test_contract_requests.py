@@ -97,9 +97,7 @@ def test_keys_are_not_normalised(plain: Relay) -> None:
         "/-/my-file",
         "/favicon.ico",
         "/robots.txt",
-        "/api/files",
         "/%2d/x",
-        "/%61pi/x",
         "/favicon%2Eico",
     ],
 )
@@ -109,11 +107,6 @@ def test_a_send_to_a_reserved_path_is_refused(plain: Relay, method: str, target:
     answer = plain.connect().ask(method, target, "Expect: 100-continue", "Content-Length: 3").answer()
     check_refusal(answer, 400, "reserved", "example, /")
     assert answer.interim == ()
-
-
-def test_the_files_api_is_not_here(plain: Relay) -> None:
-    """Without a disk store there is no files API, and the answer says it in a sentence."""
-    check_refusal(plain.ask("GET", "/api/files"), 404, "API")
 
 
 @pytest.mark.parametrize(
