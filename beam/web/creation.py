@@ -122,13 +122,14 @@ class Creation:
         def saved(_: None) -> None:
             if transfer.outcome is None and not self._answered:
                 self._answered = True
-                if transfer.length == 0:
-                    self._broker.whole(transfer, {})
-                else:
+                if transfer.length != 0:
                     self._broker.lost(transfer, self)
                 self._reply.parted(transfer)
 
-        self._broker.save(transfer).addCallback(saved)
+        saving = self._broker.save(transfer)
+        if transfer.length == 0:
+            self._broker.whole(transfer, {})  # at once: a receiver of nothing has it all as soon as its head comes
+        saving.addCallback(saved)
 
     def join(self, transfer: Transfer, sources: list[Transfer]) -> None:
         """Fill the upload from ``sources``, and answer when it is whole."""
