@@ -175,7 +175,7 @@ def test_an_empty_upload(either: Relay, speak: Speak, key: str) -> None:
     receivers = receive(either, key, 1)
     upload = speak(either).create(0, key=key[1:])
     assert (upload.offset(), receivers[0].answer().body) == (0, b"")
-    either.server.wait_for("pipes", 0)
+    either.server.wait_for("pipes", 0, 3)  # as soon as it is delivered, not when nobody has come back for it
     upload = speak(either).create(0, key=key[1:])
     answer = either.ask("GET", key)
     assert (answer.status, answer.body) == (200, b"")
@@ -622,8 +622,7 @@ def test_a_checksum_of_more_than_the_window(either: Relay, speak: Speak, key: st
     upload = speak(either).create(len(BODY), key=key[1:])
     first = upload.start_patch(0, BODY, checksum(BODY)) if either.keeps else None
     if first is None:
-        fields = (OCTETS, "Upload-Offset: 0", checksum(BODY), "Expect: 100-continue", f"Content-Length: {len(BODY)}")
-        check_refusal(upload.tus.heard(upload.tus.start("PATCH", upload.place, *fields)), 413)
+        check_refusal(upload.patch(0, BODY, checksum(BODY)), 413)
         check_refusal(upload.tus.heard(patch_chunked(upload, 0, BODY, fields=(checksum(BODY),))), 413)
         assert upload.offset() == 0
         finish(upload, receivers)
@@ -668,7 +667,7 @@ def test_the_end_is_told_by_an_empty_patch(either: Relay, speak: Speak, key: str
     upload = speak(either).create(None, key=key[1:])
     upload.check_sent(upload.patch(0, b"abc"), 3)
     fields = (OCTETS, "Upload-Offset: 3", "Content-Length: 0")
-    check_refusal(upload.tus.ask("PATCH", upload.place, *fields, "Upload-Length: 2"), 400)
+    assert upload.tus.ask("PATCH", upload.place, *fields, "Upload-Length: 2").status in (400, 413)
     last = upload.tus.start("PATCH", upload.place, *fields, "Upload-Length: 3")
     assert [receiver.answer().body for receiver in receivers] == [b"abc"] * len(receivers)
     upload.check_sent(upload.tus.heard(last), 3)

@@ -15,7 +15,7 @@ import pytest
 from contract.peers import Curl
 from contract.server import Relay, Server
 from harness import BOUND, until
-from resume.support import BLOCK, TUS, WAYS_TO_BREAK, BrittleWire, crash, gaps, offset, wait_for_bytes
+from resume.support import BLOCK, RESUMABLE, TUS, WAYS_TO_BREAK, BrittleWire, crash, gaps, offset, wait_for_bytes
 from tusclient.client import TusClient
 from tusclient.storage.filestorage import FileStorage
 
@@ -295,9 +295,14 @@ def test_an_upload_that_nobody_continues(
     keeping: Relay, key: str, file: Path, tmp_path: Path, tus_js: dict[str, str]
 ) -> None:
     """What a client began and forgot stays readable as far as it came, until somebody ends it."""
-    js = Js(tus_js, keeping, key, file, options={"chunkSize": 500_000}, stopAt=2_000_000)
-    js.ended()
+    storage = tmp_path / "storage"
+    storage.write_text("{}")
+    Js(tus_js, keeping, key, file, storage=str(storage), options={"chunkSize": 500_000}, stopAt=2_000_000).ended()
     here = offset(keeping, key)
     assert 1_500_000 <= here <= BIG
     look = keeping.connect().get(key, f"Range: bytes=0-{here - 1}")
     assert look.answer().body == file.read_bytes()[:here]
+    (upload,) = json.loads(storage.read_text()).values()
+    place = upload["uploadUrl"].removeprefix(endpoint(keeping).removesuffix(TUS))
+    assert keeping.ask("DELETE", place, RESUMABLE).status == 204
+    assert keeping.ask("HEAD", key).status == 404
