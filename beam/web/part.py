@@ -25,12 +25,14 @@ class PartUpload(Upload):
         super().__init__(request, scope, transfer.key, transfer.options, reply)
         self._transfer = transfer
 
-    def go_on(self, offset: int, total: int | None) -> None:
+    def go_on(self, offset: int, total: int | None, stop: int | None = None) -> None:
         """Take the part that begins at ``offset``, of a body of ``total`` bytes if that is known.
 
+        :param stop: where the part ends at the latest, if not where the request does.
         :raises BeamError: the refusal; the transfer is as it was.
         """
         transfer, limit, length = self._transfer, self._policy.max_pipe_size, self._request.length
+        length = length if stop is None else stop - offset
         before = transfer.length
         if total is not None and before not in (None, total):
             raise BadRequest(f"The file has {before} bytes, and not {total}; send the one that was begun.")
