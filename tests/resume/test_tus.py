@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import email.utils
 import hashlib
+import select
 import zlib
 from collections.abc import Callable
 
@@ -398,6 +399,20 @@ def test_a_chunked_patch(either: Relay, speak: Speak, key: str) -> None:
     assert upload.head().status == 410
 
 
+def test_a_last_chunk_that_comes_late(relay: Relay, speak: Speak, key: str) -> None:
+    """The upload is complete, and its client says so a little later."""
+    receivers = receive(relay, key)
+    upload = speak(relay).create(3000, key=key[1:])
+    fields = (OCTETS, "Upload-Offset: 0", "Transfer-Encoding: chunked")
+    last = upload.tus.start("PATCH", upload.place, *fields).send(chunk(BODY[:10]))
+    wait_for_offset(relay, key, 10)
+    last.send(chunk(BODY[10:3000]))
+    wait_for_offset(relay, key, 3000)
+    last.send(LAST_CHUNK)
+    assert [receiver.answer().body for receiver in receivers] == [BODY[:3000]] * len(receivers)
+    upload.check_sent(upload.tus.heard(last), 3000)
+
+
 def test_an_empty_patch(either: Relay, speak: Speak, key: str) -> None:
     """Moves nothing, and is no error."""
     receivers = receive(either, key)
@@ -616,19 +631,28 @@ def test_head_ends_a_patch_that_is_not_verified(either: Relay, speak: Speak, key
     finish(upload, receivers, 1000, 0, body)
 
 
-def test_a_checksum_of_more_than_the_window(either: Relay, speak: Speak, key: str) -> None:
-    """From memory 413, because unverified bytes must be held somewhere; on disk they are."""
-    receivers = receive(either, key)
-    upload = speak(either).create(len(BODY), key=key[1:])
-    first = upload.start_patch(0, BODY, checksum(BODY)) if either.keeps else None
-    if first is None:
-        check_refusal(upload.patch(0, BODY, checksum(BODY)), 413)
-        check_refusal(upload.tus.heard(patch_chunked(upload, 0, BODY, fields=(checksum(BODY),))), 413)
-        assert upload.offset() == 0
-        finish(upload, receivers)
-    else:
-        assert [receiver.answer().body for receiver in receivers] == [BODY] * len(receivers)
-        upload.check_sent(upload.tus.heard(first), len(BODY))
+def test_a_checksum_of_more_than_the_window(keeping: Relay, speak: Speak, key: str) -> None:
+    """Unverified bytes lie on disk, however many they are."""
+    receivers = receive(keeping, key)
+    upload = speak(keeping).create(len(BODY) * 4, key=key[1:])
+    readers = [Background(receiver.answer) for receiver in receivers]
+    answer = upload.patch(0, BODY * 4, checksum(BODY * 4))
+    assert all(reader.result().body == BODY * 4 for reader in readers)
+    upload.check_sent(answer, len(BODY) * 4)
+
+
+def test_a_checksum_of_more_than_memory_holds(holding: Relay, speak: Speak, key: str) -> None:
+    """413, at the latest when there is no room for more; what was sent is nobody's."""
+    size = len(BODY) * 20
+    upload = speak(holding).create(size, key=key[1:])
+    fields = (OCTETS, "Upload-Offset: 0", checksum(BODY), "Expect: 100-continue", f"Content-Length: {size}")
+    patch, sent = upload.tus.start("PATCH", upload.place, *fields), 0
+    if patch.first_status() == 100:
+        while sent < size and not select.select([patch.socket], [], [], 0.005)[0]:
+            patch.send(BODY[: 64 << 10])
+            sent += 64 << 10
+    check_refusal(upload.tus.heard(patch), 413)
+    assert (upload.offset(), sent < size) == (0, True)
 
 
 def test_a_chunked_body_with_a_checksum(either: Relay, speak: Speak, key: str) -> None:
