@@ -309,13 +309,13 @@ class Stage:
         there = [each for each in (*self.senders, *self.backs) if each.transfer is transfer and not each.left]
         sending = life.sending
         if sending.told:
-            assert sending.sender is None and sending._absence.at == never
+            assert sending.sender is None
         elif there:
             assert [sending.sender] == there, "one connection sends, and the others know that they do not"
             assert sending._watch.at < never and sending._absence.at == never
         else:
             assert sending.sender is None and sending._watch.at == never
-            coming = transfer.state in BODY_IS_COMING and not transfer.is_whole
+            coming = transfer.state in BODY_IS_COMING
             assert (sending._absence.at < never) == coming, "a sender that is away has a time to come back"
 
     def check_empty(self) -> None:
@@ -374,7 +374,8 @@ class Sender:
         self.then: Callable[[], object] = lambda: None  # what it does when it is told, or cut
         self.news: list[News] = []
         self.admit(options, n if known else None)
-        self.transfer.spool.registerProducer(self, True)
+        if not self.left and not self.told:
+            self.transfer.spool.registerProducer(self, True)
 
     def admit(self, options: SendOptions, length: int | None) -> None:
         """Ask the broker.
@@ -403,6 +404,11 @@ class Sender:
     def returns(self) -> bool:
         """Whether it may come back."""
         return self.transfer.options.resume is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the store has all it needs of one that may come back, so that it may as well leave."""
+        return self.returns and self.whole and self.transfer.keeps
 
     @property
     def lives(self) -> bool:
@@ -449,6 +455,8 @@ class Sender:
     def leave(self) -> None:
         """The connection breaks."""
         self.gone = True
+        if self.is_done:
+            return
         self.left = self.left or (self.returns and self.lives and not self.told)
         self.stage.broker.lost(self.transfer, self)
 
@@ -482,7 +490,7 @@ class Sender:
 
     def peer_gone(self) -> bool:
         assert self.lives and not self.left, "nobody asks for a sender that the transfer goes on without"
-        return self.gone
+        return self.gone and not self.is_done
 
     def pauseProducing(self) -> None:
         assert not self.left, "it fills the spool no more"
@@ -517,8 +525,12 @@ class Back(Sender):
 
     def admit(self, options: SendOptions, length: int | None) -> None:
         self.file, self.transfer = self.first.file, self.first.transfer
-        self.stage.broker.resume(self.transfer, self, self.offset)
         self.stage.backs.append(self)
+        try:
+            self.stage.broker.resume(self.transfer, self, self.offset)
+        except BeamError:
+            self.stage.backs.remove(self)
+            raise
 
 
 @implementer(IReceiver, ISink)
