@@ -99,14 +99,14 @@ class Sending:
         if sender is None or self.told:
             return
         could = transfer.state in BODY_IS_COMING and not transfer.spool.paused and not sender.was_held()
-        if sender.peer_gone():
-            self.hub.lost(transfer, sender)
-        elif self._patience.is_over(now, sender.moved(), could):
+        gone = sender.peer_gone()
+        if gone or self._patience.is_over(now, sender.moved(), could):
             error = RequestTimeout("Nothing came from the sender for too long; send the file again.")
-            if transfer.options.resume is None:
-                self.hub.fail(transfer, error)
-            else:
+            if gone or transfer.options.resume is not None:
                 self.hub.lost(transfer, sender)
-                sender.cut(error)
+            else:
+                self.hub.fail(transfer, error)
+            if transfer.options.resume is not None:
+                sender.cut(error)  # what of it has not been read must not come in behind another connection's bytes
         if transfer.outcome is None and self.sender is not None:
             self.hub.at(self._watch, now + TICK)

@@ -22,6 +22,7 @@ from beam.errors import (
 from beam.options import SendOptions
 from beam.peers import News
 from beam.policy import Reply, Rival
+from beam.sending import TICK
 from beam.transfer import BODY_IS_COMING, Span, State
 
 AWAY = 4.0  # seconds for which these senders may be away
@@ -671,4 +672,39 @@ def test_what_is_saved() -> None:
     for each in (held, kept, sender):
         each.leave()
     stage.wait(AWAY)
+    stage.check_empty()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+@pytest.mark.parametrize("served", [True, False])
+def test_one_that_dies_silently_is_cut(paused: bool, served: bool) -> None:
+    """What of it has still not been read must not come in when another connection goes on."""
+    stage = Stage()
+    receiver = stage.receive(eager=False) if served else None
+    sender = stage.offer(n=1000, options=MEMORY)
+    sender.send(1000 if paused else 10)
+    assert sender.paused == paused
+    sender.gone = True
+    stage.wait(2 * TICK)
+    assert sender.was_cut is not None and sender.lives
+    stage.check()
+    back = stage.come_back(sender)
+    assert receiver is None or receiver.error is None
+    back.leave()
+    stage.wait(AWAY)
+    assert stage.outcomes() == [Outcome.SENDER_LOST]
+    stage.check_empty()
+
+
+def test_one_that_dies_behind_the_last_byte_is_cut() -> None:
+    """Its file is delivered, and nobody hears of it."""
+    stage = Stage()
+    receiver = stage.receive(eager=False)
+    sender = stage.offer(n=50, options=MEMORY)
+    finish(sender)
+    sender.gone = True
+    stage.wait(2 * TICK)
+    stage.check()
+    receiver.take()
+    assert receiver.delivered and sender.told == 0
     stage.check_empty()
