@@ -35,6 +35,8 @@ class PartUpload(Upload):
         if total is not None and offset + (length or 0) > total:
             raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
         self._broker.resume(transfer, self, offset)
+        if self._told:  # the connection whose place this one took has brought the next request
+            return
         if transfer.body is None:
             transfer.body = body_of(transfer, self._policy, {})
         if total != before:

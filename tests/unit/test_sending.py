@@ -708,3 +708,49 @@ def test_one_that_dies_behind_the_last_byte_is_cut() -> None:
     receiver.take()
     assert receiver.delivered and sender.told == 0
     stage.check_empty()
+
+
+# One that is cut, and what its connection brings next.
+
+
+@pytest.mark.parametrize("sends", [0, 5])
+def test_one_that_is_cut_comes_back_at_once(sends: int) -> None:
+    """The last one to come has the place; the other, which has not begun yet, is cut in its turn."""
+    stage = Stage()
+    sender = stage.offer(options=MEMORY)
+    sender.send(10)
+    sender.then = lambda: stage.come_back(sender).send(sends)
+    other = stage.come_back(sender)
+    last = stage.backs[-1]
+    assert isinstance(other.was_cut, TakenOver) and not last.left and sender.sent == 10 + sends
+    stage.check()
+    end_well(stage, sender)
+
+
+def test_one_that_is_cut_ends_the_transfer() -> None:
+    """It is over once, and the one that took its place hears how."""
+    stage = Stage()
+    sender = stage.offer(options=MEMORY)
+    sender.then = lambda: stage.broker.fail(sender.transfer, Removed("taken back"))
+    assert stage.come_back(sender).told == 1
+    assert stage.outcomes() == [Outcome.CANCELLED]
+    stage.check_empty()
+
+
+@pytest.mark.parametrize("what", ["ends", "comes back"])
+def test_one_that_is_dismissed_does_something(what: str) -> None:
+    """It may come back at once, and may end what it sent."""
+    stage = Stage()
+    sender = stage.offer(options=MEMORY)
+    if what == "ends":
+        sender.then = lambda: stage.broker.fail(sender.transfer, Removed("taken back"))
+    else:
+        sender.then = lambda: stage.come_back(sender)
+    stage.broker.dismiss(sender.transfer)
+    stage.check()
+    if what == "ends":
+        stage.check_empty()
+    else:
+        stage.wait(AWAY + 1)
+        assert stage.backs[0].was_cut is None
+        end_well(stage, sender)
