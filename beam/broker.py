@@ -232,6 +232,7 @@ class Broker:
                     self._look_whether_to_forward(transfer)
                     self._look_whether_to_tell(transfer)
                     self._look_whether_spent(transfer)
+                    self._look_whether_drained()
 
         if transfer.keeps:
             transfer.spool.finish().addCallback(secured)

@@ -754,3 +754,14 @@ def test_one_that_is_dismissed_does_something(what: str) -> None:
         stage.wait(AWAY + 1)
         assert stage.backs[0].was_cut is None
         end_well(stage, sender)
+
+
+def test_a_drain_waits_for_the_last_byte() -> None:
+    """Then the file is safe, and its sender knows: what is kept is for the next server."""
+    stage = Stage()
+    sender = lasting(stage)
+    drained = stage.broker.drain()
+    finish(sender)
+    assert sender.told == 1
+    assert drained.called and stage.outcomes() == [Outcome.SUSPENDED] and stage.keeping.log == ["finish", "suspend"]
+    stage.check_empty()
