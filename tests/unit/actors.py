@@ -250,6 +250,10 @@ class Stage:
         """How the transfers ended, in order."""
         return [transfer.outcome for transfer, _ in self.ended]
 
+    def lines(self, sender: "Sender") -> list["Sender"]:
+        """The connections of ``sender``."""
+        return [sender, *(each for each in self.backs if each.transfer is sender.transfer)]
+
     def come_back(self, sender: "Sender", offset: int | None = None) -> "Back":
         """``sender`` goes on by another connection, at the end of what is there if not at ``offset``.
 
@@ -306,7 +310,8 @@ class Stage:
                 assert transfer.receiving > 0
             case State.KEPT:
                 assert transfer.receiving > 0 or life.timeout.at < never
-        there = [each for each in (*self.senders, *self.backs) if each.transfer is transfer and not each.left]
+        (first,) = [each for each in self.senders if each.transfer is transfer]
+        there = [each for each in self.lines(first) if not each.left]
         sending = life.sending
         if sending.told:
             assert sending.sender is None
@@ -367,6 +372,7 @@ class Sender:
         self.file = File(some_bytes(n, seed=next(stage.seeds)))
         self.gone = False
         self.left = False
+        self.left_at = 0.0  # seconds, when it did
         self.held = False
         self.told = 0
         self.paused = False
@@ -457,7 +463,8 @@ class Sender:
         self.gone = True
         if self.is_done:
             return
-        self.left = self.left or (self.returns and self.lives and not self.told)
+        if not self.left and self.returns and self.lives and not self.told:
+            self.left, self.left_at = True, self.stage.now
         self.stage.broker.lost(self.transfer, self)
 
     def fill_disk(self) -> None:
@@ -479,7 +486,7 @@ class Sender:
     def cut(self, error: BeamError) -> None:
         assert self.returns, "it does not come back, so that nobody takes its place"
         assert self.was_cut is None and not self.left and not self.told
-        self.left, self.was_cut = True, error
+        self.left, self.left_at, self.was_cut = True, self.stage.now, error
         self.then()
 
     def was_held(self) -> bool:
@@ -511,7 +518,7 @@ class Sender:
             if not self.transfer.keeps:
                 assert spool.head - spool.base <= WINDOW + HISTORY
         assert self.news.count(News.BEGUN) <= 1 and self.news.count(News.WHOLE) <= 1
-        if News.LEFT in self.news and not self.transfer.keeps:
+        if News.LEFT in self.news and not self.transfer.keeps and not isinstance(self, Back):
             assert News.BEGUN in self.news[: self.news.index(News.LEFT)], "nobody leaves before it has begun"
 
 
