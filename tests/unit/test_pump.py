@@ -3,9 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from zope.interface import implementer
 
 from beam.body import Body
-from beam.errors import BeamError, Gone, TooLarge
+from beam.errors import BadRequest, BeamError, Gone, TooLarge
+from beam.interfaces import ISink
 from beam.pump import Pump
 from beam.quota import Quota
 from beam.store.memory import RingSpool
@@ -15,6 +17,7 @@ RING = 32
 LOST = Gone("lost")
 
 
+@implementer(ISink)
 class Taker:
     """Takes what comes out of a spool, when it is told to."""
 
@@ -161,4 +164,14 @@ def test_it_is_stopped_by_what_it_moves() -> None:
     assert scene.target.head == 10 and scene.ends == []
     scene.source.finish()
     assert scene.ends == []
+    scene.close()
+
+
+@pytest.mark.parametrize("n", [21, 30])
+def test_the_source_has_more_than_the_body_may_have(n: int) -> None:
+    """It does not wait for room that never comes."""
+    scene = Scene(n, length=20)
+    scene.send()
+    (error,) = scene.ends
+    assert isinstance(error, BadRequest)
     scene.close()
