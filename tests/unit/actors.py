@@ -49,7 +49,7 @@ class KeptSpool(Spool):
         self.store = store
         self.bytes = bytearray()
         self.place = bytearray()
-        self.full = False
+        self.full = store.full
         self.deferred: Deferred[None] = Deferred()
 
     @property
@@ -87,14 +87,15 @@ class LastingSpool(KeptSpool):
         super().__init__(store)
         self.record = record
         self.saving: Deferred[None] = Deferred()
+        store.spools.append(self)
 
     def save(self) -> "Deferred[None]":
         self.store.log.append("save")
         self.store.records.append(self.record())
-        saving, self.saving = self.saving, Deferred()
+        self.saving = Deferred()
         if self.store.at_once:
-            saving.callback(None)
-        return saving
+            self.saving.callback(None)
+        return self.saving
 
     def secured(self) -> "Deferred[None]":
         self.store.log.append("finish")
@@ -123,8 +124,10 @@ class KeepingStore:
     def __init__(self) -> None:
         self.quota = Quota(1 << 30)
         self.at_once = True
+        self.full = False  # whether the next spool has no room
         self.log: list[str] = []
         self.records: list[bytes] = []
+        self.spools: list[LastingSpool] = []
 
     def start(self) -> None:
         self.log.append("start")
