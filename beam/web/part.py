@@ -95,6 +95,7 @@ class CheckedPart(PartUpload):
         if self._told or self._staging is None:
             return
         self._request.resume_reading()
+        self._leave_pace()
         try:
             self._body.end()
         except DigestMismatch:

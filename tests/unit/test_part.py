@@ -324,3 +324,15 @@ def test_uploads_are_joined() -> None:
     assert house.ask("GET", final.heard.headers["content-location"]).heard.text == "efghabcd"
     assert [house.ask("HEAD", url, **TUS).heard.status for url in urls] == [410, 410]
     house.over()
+
+
+def test_a_checked_part_that_keeps_a_pace() -> None:
+    """The parts behind it go into the file as well."""
+    house = Uploads(policy=evolve(LONG, bandwidth=1000))
+    url = where(house.create())
+    assert house.patch(url, 0, b"abcd", right=True).heard.status == 204
+    assert house.patch(url, 4, b"efg").heard.status == 204
+    assert house.transfer.spool.head == 7
+    assert house.patch(url, 7, b"hij", right=True).heard.status == 204
+    assert cast(KeptSpool, house.transfer.spool).bytes == b"abcdefghij"
+    house.over()
