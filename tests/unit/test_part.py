@@ -336,3 +336,15 @@ def test_a_checked_part_that_keeps_a_pace() -> None:
     assert house.patch(url, 7, b"hij", right=True).heard.status == 204
     assert cast(KeptSpool, house.transfer.spool).bytes == b"abcdefghij"
     house.over()
+
+
+def test_the_sender_of_a_checked_part_leaves_while_the_disk_is_slow() -> None:
+    """Nothing of the part is there: the sender is away from then on."""
+    house = Uploads()
+    url = where(house.create())
+    house.stage.keeping.at_once = False
+    house.patch(url, 0, b"abcd", right=True).lose()
+    assert house.transfer.spool.head == 0
+    house.stage.wait(LONG.upload_ttl)
+    assert house.outcomes == [Outcome.SENDER_LOST]
+    house.over()
