@@ -69,7 +69,12 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
         part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
-        (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        try:
+            (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        except BeamError as error:
+            creation.cut(error)  # the refusal is the answer, and nobody knows where this upload would go on
+            broker.fail(transfer, error)
+            raise
 
 
 def sources_of(broker: Broker, concat: str) -> list[Transfer]:

@@ -348,3 +348,24 @@ def test_the_sender_of_a_checked_part_leaves_while_the_disk_is_slow() -> None:
     house.stage.wait(LONG.upload_ttl)
     assert house.outcomes == [Outcome.SENDER_LOST]
     house.over()
+
+
+@pytest.mark.parametrize("right", [None, True])
+def test_a_new_upload_whose_first_part_is_refused(right: bool | None) -> None:
+    """Its key is free again at once."""
+    house = Uploads()
+    checksum = {} if right is None else {"Upload_Checksum": "sha256 " + base64.b64encode(bytes(32)).decode()}
+    assert house.create(b"abcdef", 5, **checksum).heard.status == 413
+    assert not house.stage.broker.rendezvous.transfers
+    house.over()
+
+
+def test_a_new_upload_for_whose_first_part_there_is_no_memory() -> None:
+    """Its sender does not know where it would go on: its key is free again."""
+    house = Uploads(keeps=False)
+    house.stage.memory.cap = 10
+    checksum = "sha256 " + base64.b64encode(bytes(32)).decode()
+    client = house.create(b"abcdef", 10, Upload_Checksum=checksum)
+    assert client.heard.status == 503 and client.heard.whole
+    assert not house.stage.broker.rendezvous.transfers
+    house.over()
