@@ -369,3 +369,48 @@ def test_a_new_upload_for_whose_first_part_there_is_no_memory() -> None:
     assert client.heard.status == 503 and client.heard.whole
     assert not house.stage.broker.rendezvous.transfers
     house.over()
+
+
+def test_an_upload_that_is_joined_is_taken_back() -> None:
+    """Those that it is joined from are read no more, and end when their time is over."""
+    house = Uploads()
+    url = where(house.create(b"abcd", 4, Upload_Concat="partial"))
+    house.stage.keeping.full = True
+    final = house.create(total=None, Upload_Concat=f"final;{url}")
+    assert final.answer == b""
+    (joined,) = [each for each in house.stage.broker.rendezvous.transfers.values() if not each.is_whole]
+    assert house.ask("DELETE", f"/-/tus/{joined.upload}", **TUS).heard.status == 204
+    assert final.heard.status == 410
+    house.over()
+
+
+def test_an_upload_that_is_joined_is_asked_for() -> None:
+    """That does not end it: its sender hears when it is whole."""
+    house = Uploads()
+    url = where(house.create(b"abcd", 4, Upload_Concat="partial"))
+    house.stage.keeping.full = True
+    final = house.create(total=None, Upload_Concat=f"final;{url}")
+    (joined,) = [each for each in house.stage.broker.rendezvous.transfers.values() if not each.is_whole]
+    heard = house.ask("HEAD", f"/-/tus/{joined.upload}", **TUS).heard
+    assert heard.status == 200 and "upload-offset" not in heard.headers
+    spool = cast(KeptSpool, joined.spool)
+    spool.full = False
+    spool.resume()
+    assert final.heard.status == 201 and house.transfer is joined
+    house.over()
+
+
+def test_an_upload_that_is_joined_loses_its_place() -> None:
+    """Whoever knows its key may go on with it; who joined it hears so."""
+    house = Uploads()
+    url = where(house.create(b"abcd", 4, Upload_Concat="partial"))
+    house.stage.keeping.full = True
+    final = house.create(
+        total=None, Upload_Concat=f"final;{url}", Upload_Metadata="key " + base64.b64encode(b"k").decode()
+    )
+    joined = house.stage.broker.rendezvous.transfers["k"]
+    spool = cast(KeptSpool, joined.spool)
+    spool.full = False
+    assert house.go_on(0, b"ABCD", 4).heard.status == 201
+    assert final.heard.status == 409 and spool.bytes == b"ABCD"
+    house.over()
