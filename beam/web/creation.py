@@ -34,6 +34,8 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     policy, broker = scope.policy, scope.broker
     concat = request.field("upload-concat") or ""
     sources = sources_of(broker, concat)
+    if sources and (request.field("upload-length") or request.field("upload-defer-length")):
+        raise BadRequest("An upload that is joined from others has their length; leave out Upload-Length.")
     length = sum(each.spool.head for each in sources) if sources else announced_length(request)
     if request.length != 0:
         check_type(request)
@@ -69,11 +71,13 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
         creation.save(transfer)
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
-        part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
+        checked = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
+        part = checked or PartUpload(request, scope, transfer, reply)
+        part.is_first = True
         try:
-            (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
-        except BeamError as error:
-            creation.cut(error)  # the refusal is the answer, and nobody knows where this upload would go on
+            part.go_on(0, length)
+        except BeamError as error:  # the sender does not hear the name, and cannot go on
+            creation.cut(error)
             broker.fail(transfer, error)
             raise
 
@@ -119,13 +123,14 @@ class Creation:
         def saved(_: None) -> None:
             if transfer.outcome is None and not self._answered:
                 self._answered = True
-                if transfer.length == 0:
-                    self._broker.whole(transfer, {})
-                else:
+                if transfer.length != 0:
                     self._broker.lost(transfer, self)
                 self._reply.parted(transfer)
 
-        self._broker.save(transfer).addCallback(saved)
+        saving = self._broker.save(transfer)
+        if transfer.length == 0:
+            self._broker.whole(transfer, {})  # at once: a receiver of nothing has it all as soon as its head comes
+        saving.addCallback(saved)
 
     def join(self, transfer: Transfer, sources: list[Transfer]) -> None:
         """Fill the upload from ``sources``, and answer when it is whole."""

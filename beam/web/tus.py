@@ -47,7 +47,8 @@ def tus(request: StreamingRequest, scope: Scope, path: str, query: dict[str, lis
     transfer = scope.broker.rendezvous.upload(path)
     if transfer is None:
         raise NotFound("There is no such upload; begin one with POST.")
-    if transfer.outcome is not None and (transfer.error is not None or method != "HEAD"):
+    is_of_use = transfer.error is None and transfer.notes.get(CONCAT) != "partial"  # a part that is gone joins nothing
+    if transfer.outcome is not None and not (method == "HEAD" and is_of_use):
         raise Gone("This upload has ended; begin another.")
     METHODS[method](request, scope, transfer)
 

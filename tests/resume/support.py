@@ -104,6 +104,12 @@ def wait_for_records(server: Server, n: int = 1) -> None:
     until(lambda: sum(path.name == "record" for path in lasting_files(server)) == n, f"{n} uploads are written down")
 
 
+def wait_for_bytes(server: Server, n: int) -> None:
+    """Wait until the files of uploads have ``n`` bytes, also if no more come."""
+    files = [path for path in lasting_files(server) if path.name == "data"]
+    until(lambda: sum(path.stat().st_size for path in files) >= n, f"{n} bytes are in the files")
+
+
 def crash(server: Server) -> None:
     """End the process with SIGKILL, and start another one on the same folder."""
     running.remove(server)
@@ -246,6 +252,7 @@ class Upload:
         assert (answer.status, answer["upload-offset"], answer.body) == (204, str(offset), b"")
 
 
+BLOCK = 4096  # bytes; a server that starts anew goes on where one ends
 WAYS_TO_BREAK = ("resets", "closes", "vanishes")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from contract.peers import Background, Curl, Peer, check_refusal
+from contract.peers import LAST_CHUNK, Background, Curl, Peer, check_refusal, chunk
 from contract.server import Relay, Server
 from harness import until
 from resume.support import (
@@ -257,6 +257,21 @@ def test_chunked_parts(either: Relay, key: str) -> None:
     assert sender.answer().status == 202
     last = either.connect().put_chunked(key, [BODY[1000:2000], BODY[2000:]], content_range(1000, len(BODY), len(BODY)))
     check_end(either, last, receivers, BODY)
+
+
+def test_a_last_chunk_that_comes_late(relay: Relay, key: str) -> None:
+    """All bytes of the part are there before the word that they are."""
+    body, receivers = BODY[:3000], receive(relay, key)
+    begin(relay, f"{key}?resume", body, 1000).close()
+    for here, there in ((1000, 2000), (2000, 3000)):
+        part = relay.connect().put_chunked(key, [body[here : here + 10]], content_range(here, there, 3000), ends=False)
+        wait_for_offset(relay, key, here + 10)
+        part.send(chunk(body[here + 10 : there]))
+        wait_for_offset(relay, key, there)
+        part.send(LAST_CHUNK)
+        if there < 3000:
+            assert part.answer().status == 202
+    check_end(relay, part, receivers, body, 3000)
 
 
 def test_a_stream_that_breaks(either: Relay, key: str) -> None:
