@@ -132,6 +132,7 @@ def operation(
 
 
 SENTENCE = {**content("text/plain", schema=STRING), **content("application/json", schema=ref("Error"))}
+PROBLEM = {**content("application/problem+json", schema=ref("Problem")), **SENTENCE}  # below /api
 RETRY_AFTER = header("seconds after which to try again", NUMBER)
 OF_STATUS: dict[int, Node] = {
     Unauthorized.status: {"WWW-Authenticate": header("`Bearer`", {"const": "Bearer"})},
