@@ -123,7 +123,7 @@ def every(error: type[BeamError]) -> Iterator[type[BeamError]]:
 
 
 UNSAID = {  # where nobody reads an answer, the words of another error are used, or a profile has no description
-    *(errors.SenderLost, errors.Removed, errors.Replaced, errors.Claimed, errors.Underway, errors.Draining),
+    *(errors.Removed, errors.Replaced, errors.Claimed, errors.Underway, errors.Draining),
     *(errors.Suspended, errors.TooManyReceivers, errors.ReceiversDiffer, errors.UnknownMethod),
     errors.MethodNotAllowed,  # by methods that are not in it
 }

@@ -25,6 +25,7 @@ from beam.errors import (
     RangeNotSatisfiable,
     ReceiverLost,
     Reserved,
+    SenderLost,
     ServiceWorkerRefused,
     StoreFailed,
     StoreFull,
@@ -233,7 +234,13 @@ def reading(policy: Policy) -> tuple[list[Node], dict[int, Node], tuple[type[Bea
         field("If-Match", "the ETag that must still be there, or `*`"),
         field("If-None-Match", "the ETag of what the receiver has: 304 if that is still kept"),
     ]
-    errors: tuple[type[BeamError], ...] = (NotFound, Gone, PreconditionFailed, ServiceWorkerRefused)
+    errors: tuple[type[BeamError], ...] = (
+        NotFound,
+        Gone,
+        PreconditionFailed,
+        ServiceWorkerRefused,
+        SenderLost,
+    )
     responses = {
         200: response("The file, while it comes.", content("*/*"), OF_A_FILE),
         304: response(meaning(NotModified), headers={"ETag": ETAG}),
