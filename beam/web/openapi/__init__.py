@@ -6,7 +6,7 @@ twice.  ``tests/openapi`` asks a running server whether it is true.
 
 from beam import __version__
 from beam.web.openapi import files, keys, own, tus
-from beam.web.openapi.pieces import Node
+from beam.web.openapi.pieces import Node, common
 from beam.web.scope import Scope
 
 TEXT = (
@@ -46,7 +46,7 @@ PROBLEM = {
 
 def document(scope: Scope) -> Node:
     """What ``scope`` answers, as OpenAPI 3.1."""
-    components: Node = {"schemas": {"Error": ERROR, "Problem": PROBLEM}}
+    components: Node = {"schemas": {"Error": ERROR, "Problem": PROBLEM}, "responses": common()}
     paths = {**keys.keys(scope), **tus.uploads(scope)}
     tags = dict(TAGS)
     if scope.files is not None:
