@@ -11,7 +11,7 @@ from twisted.internet.defer import ensureDeferred
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, RequestTimeout, UnsupportedMediaType
+from beam.errors import BadRequest, BeamError, Gone, RequestTimeout, UnsupportedMediaType
 from beam.flow import PARAMETERS, Chunk
 from beam.interfaces import IForwardTarget, ISpool
 from beam.options import one
@@ -22,7 +22,7 @@ from beam.transfer import Offer
 from beam.web.answer import answer, refuse
 from beam.web.assembly import GONE, Assemblies, Assembly
 from beam.web.fields import announced_digests
-from beam.web.files import FileReply, file_of, tell
+from beam.web.files import DELETED, FileReply, file_of, tell
 from beam.web.form import is_form
 from beam.web.media import TypeCheck, type_of
 from beam.web.offer import offer_of
@@ -110,7 +110,8 @@ class ChunkUpload(Upload):
         """
         self._assemblies = assemblies
         self._given = given
-        self._piece: ISpool | None = None  # nothing of it is wanted without one
+        self._piece: ISpool | None = None  # where its bytes go, if they are wanted
+        self._taken = False  # whether it is on its way, for others that bring it
         self._came = 0  # bytes, but for those that were read directly
         self._watch = Deadline(self._look)
 
@@ -126,11 +127,15 @@ class ChunkUpload(Upload):
         self._chunk = chunk = self.sized(chunk)
         if assembly is not None and assembly.has(chunk):
             self._join(assembly)
-            self._forget()
+            if self._request.asks_to_continue:
+                self._tell(200, EXISTS)
+            else:
+                self._forget()
             return
         self._join(self._assemblies.take(assembly, chunk))
+        self._taken = True
         try:
-            self._fill_piece(announced)
+            self._begin_chunk(announced)
         except BeamError as error:
             self._assemblies.left(self._assembly, chunk, error)
             raise
@@ -158,15 +163,11 @@ class ChunkUpload(Upload):
         self._transfer = assembly.transfer
 
     def _forget(self) -> None:
-        """Read what comes, unless the client asks first."""
-        request = self._request
-        if request.asks_to_continue:
-            tell_of_chunk(request, 200, self._assembly, EXISTS)
-        else:
-            request.on_lost(self._lost, self._survives_half_close)
-            request.take_body(self)
+        """Read what comes, and keep nothing of it."""
+        self._request.on_lost(self._lost, self._survives_half_close)
+        self._request.take_body(self)
 
-    def _fill_piece(self, announced: dict[str, bytes]) -> None:
+    def _begin_chunk(self, announced: dict[str, bytes]) -> None:
         transfer, chunk, now = self._transfer, self._chunk, self._broker.clock.seconds()
         if transfer.offer is None:
             plan = chunk.plan
@@ -205,6 +206,12 @@ class ChunkUpload(Upload):
             super().take(data)
 
     # The end.
+
+    def _finish(self) -> None:
+        if self._piece is None and self._transfer.outcome is not None:
+            self._fail(Gone(DELETED))  # there is no piece that would tell
+        else:
+            super()._finish()
 
     def settle(self) -> None:
         if self._told:
@@ -258,6 +265,7 @@ class ChunkUpload(Upload):
         self._pieces.clear()
         if self._piece is not None:
             self._piece.abort(error)
+        if self._taken:
             self._assemblies.left(self._assembly, self._chunk, error)
 
     def _lost(self) -> None:
