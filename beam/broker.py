@@ -194,11 +194,18 @@ class Broker:
 
         :raises OffsetDiffers: its file does not end at ``offset``.
         """
+        self.check_offset(transfer, offset)
+        self._lives[transfer].sending.come(sender)
+
+    def check_offset(self, transfer: Transfer, offset: int) -> None:
+        """Whether a sender may go on at ``offset``.
+
+        :raises OffsetDiffers: the file does not end there.
+        """
         head = transfer.spool.head
         if transfer.is_whole or offset != head:
             text = "is whole" if transfer.is_whole else f"goes on at {head}, and not at {offset}"
             raise OffsetDiffers(f"The file {text}; ask for its Upload-Offset before you go on.", head)
-        self._lives[transfer].sending.come(sender)
 
     def dismiss(self, transfer: Transfer) -> None:
         """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
@@ -219,23 +226,24 @@ class Broker:
         transfer.length = transfer.spool.head
         transfer.is_whole = True
 
-        def secured(_: None) -> None:
-            if transfer.outcome is None:
-                transfer.whole_at = self.clock.seconds()
-                transfer.saved = ILastingSpool.providedBy(transfer.spool)
-                self._happened(transfer, Event.WHOLE)
-                self._tell(transfer, News.WHOLE)
-                if transfer.outcome is None:
-                    self._look_whether_to_forward(transfer)
-                    self._look_whether_to_tell(transfer)
-                    self._look_whether_spent(transfer)
-                self._look_whether_drained()
-
         if transfer.keeps:
-            transfer.spool.finish().addCallback(secured)
+            transfer.spool.finish().addCallback(lambda _: self._secured(transfer))
         else:
-            secured(None)
+            self._secured(transfer)
             transfer.spool.finish()
+
+    def _secured(self, transfer: Transfer) -> None:
+        """The whole body is where the store wants it."""
+        if transfer.outcome is None:
+            transfer.whole_at = self.clock.seconds()
+            transfer.saved = ILastingSpool.providedBy(transfer.spool)
+            self._happened(transfer, Event.WHOLE)
+            self._tell(transfer, News.WHOLE)
+            if transfer.outcome is None:
+                self._look_whether_to_forward(transfer)
+                self._look_whether_to_tell(transfer)
+                self._look_whether_spent(transfer)
+            self._look_whether_drained()
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""

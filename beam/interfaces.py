@@ -136,9 +136,10 @@ class ILastingSpool(ISpool):
     """A spool whose bytes outlive the server, once its record has been saved."""
 
     def save() -> "Deferred[None]":
-        """Write the record as it is now; ``finish`` does so too.
+        """Write the record as it is now; ``finish`` does so too.  Fires when it is synced.
 
-        Fires when it is synced; never, if it fails (see ``IStore.create``).
+        If it cannot be, the spool fails (see ``IStore.create``); one that is whole and safe stays as it is, and this
+        fails with a ``BeamError``.
         """
 
     def suspend(error: BeamError) -> None:

@@ -58,7 +58,7 @@ def seconds(text: str) -> float:
 
     :raises ValueError: it is no such number.
     """
-    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,20})?", text):
         raise ValueError(f"{text!r} is not a number of seconds: write digits, such as 30 or 0.5")
     return float(text)
 

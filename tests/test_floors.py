@@ -61,7 +61,17 @@ OTHERS = {  # what each floor may import that is neither beam's nor Python's, be
         "twisted.plugin",
         "twisted.python",
     },
-    2: {"twisted.web", "twisted.protocols", "treq", "multipart", "prometheus_client", "OpenSSL", "limits", "puremagic"},
+    2: {
+        "twisted.web",
+        "twisted.protocols",
+        "treq",
+        "multipart",
+        "prometheus_client",
+        "OpenSSL",
+        "openapi_ui_bundles",
+        "limits",
+        "puremagic",
+    },
     3: {"twisted", "pytest", "pytest_twisted"},
 }
 PRIVATE_ALLOWED = {"beam.web.framing", "beam.web.request", "beam.web.transport", "beam.web.ways"}

@@ -7,7 +7,9 @@ and everything of a disk or a file system that is not up to it, goes through the
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Protocol, TypeVar
 
@@ -16,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from beam.errors import BeamError, StoreFailed, StoreFull
+from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
 from beam.quota import Quota
 
 BLOCK = 4096  # bytes to which memory, offset and length of what goes around the cache are aligned
@@ -50,23 +52,43 @@ def failure_of(failure: Failure) -> BeamError:
     return StoreFailed("This server could not use its disk; the operator finds the reason in the log.")
 
 
+@contextmanager
+def refused(*undo: Callable[[], None]) -> Iterator[None]:
+    """Turn what the system says while a file is made or opened into a refusal, behind ``undo``."""
+    try:
+        yield
+    except OSError as error:
+        for each in undo:
+            each()
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise Unavailable("This server has no file descriptors left; try again later.") from None
+        raise failure_of(Failure(error)) from None
+
+
 @define(eq=False)
 class Blob:
     """One file and those who use it: the descriptor and the quota are given back when the last one has let go.
 
     :param around: bytes at the start of the file, whole blocks, that need not be in the cache.
+    :param path: of a file that sleeps: it has a descriptor only while somebody uses it, and its quota until the end.
     """
 
     fd: int
     quota: Quota
     charged: int = 0
     _around: int = 0
+    path: Path | None = None
     users: int = field(init=False, default=0)
     _fast: bool = field(init=False, default=True)  # whether the disk is; once it is not, it stays so
     _behind: float = field(init=False, default=0)  # seconds that it is behind what is fast
 
     def hold(self) -> None:
-        """One more uses the descriptor."""
+        """One more uses the descriptor.
+
+        :raises OSError: a file that sleeps cannot be opened.
+        """
+        if self.path is not None and not self.users:
+            self.fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self.users += 1
 
     def drop(self) -> None:
@@ -74,7 +96,13 @@ class Blob:
         self.users -= 1
         if not self.users:
             os.close(self.fd)
-            self.quota.give(self.charged)
+            if self.path is None:
+                self.give_back()
+
+    def give_back(self) -> None:
+        """Nobody will use it any more."""
+        self.quota.give(self.charged)
+        self.charged = 0
 
     def charge(self, size: int, ahead: int = 0) -> None:
         """The file grows to ``size`` bytes; ``ahead`` are charged with them if there are so many.

@@ -4,30 +4,27 @@ Here they are made and found again.  Where their names are says ``beam.store.hom
 ``beam.store.file``.
 """
 
-import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.plugin import IPlugin
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
-from beam.errors import BeamError, StoreFailed, StoreFull, Unavailable
+from beam.errors import BeamError, StoreFailed, StoreFull
 from beam.interfaces import IFound, IHouse, ILastingSpool, ILastingStore, IStoreMaker
 from beam.quota import Quota
 from beam.store import arguments
-from beam.store.blob import BLOCK, Blob, Offload, failure_of
+from beam.store.blob import BLOCK, Blob, Offload, refused
 from beam.store.file import DiskSpool
 from beam.store.found import Found, find, open_file
 from beam.store.home import Home
 from beam.store.journal import Journal
-from beam.store.lasting import LastingSpool
+from beam.store.lasting import KeptSpool, Lasting, LastingSpool
 from beam.store.memory import RingSpool, ring_sizes
 from beam.store.pieces import PieceSpool
 from beam.store.places import NEW, LastingPlace
@@ -116,18 +113,24 @@ class DiskStore:
     ) -> ILastingSpool:
         """The spool of what was found; one that has no pieces goes on where a block ends, or at its end."""
         place = LastingPlace(found.folder, record, saved=True)
+        spool: Lasting
         if found.journal is not None:
             with refused():
                 fd = open_file(found.folder.data, None)
-            blob = found.hand_over(fd, found.size, length)
-            return self._pieces(blob, place, found.journal, length, failed)
-        size = found.size if length is None else min(found.size, length)
-        if size != length:
-            size -= size % BLOCK
-        ring = self._ring(length, size)
-        with refused(ring.release):
-            fd = open_file(found.folder.data, size)
-        return LastingSpool(ring, found.hand_over(fd, size, length), place, self._memory, self._offload, failed)
+            spool = self._pieces(found.hand_over(fd, found.size, length), place, found.journal, length, failed)
+        elif length is not None and found.size >= length:
+            with refused():
+                fd = open_file(found.folder.data, length)
+            spool = KeptSpool(length, found.hand_over(fd, length, length), place, self._memory, self._offload, failed)
+        else:
+            size = found.size - found.size % BLOCK
+            ring = self._ring(length, size)
+            with refused(ring.release):
+                fd = open_file(found.folder.data, size)
+            blob = found.hand_over(fd, size, length)
+            spool = LastingSpool(ring, blob, place, self._memory, self._offload, failed)
+        spool.recorded = found.record
+        return spool
 
     def _pieces(
         self,
@@ -155,19 +158,6 @@ class DiskStore:
 
     def usage(self) -> int:
         return self._quota.used
-
-
-@contextmanager
-def refused(*undo: Callable[[], None]) -> Iterator[None]:
-    """Turn what the system says while a file is made or opened into a refusal, behind ``undo``."""
-    try:
-        yield
-    except OSError as error:
-        for each in undo:
-            each()
-        if error.errno in (errno.EMFILE, errno.ENFILE):
-            raise Unavailable("This server has no file descriptors left; try again later.") from None
-        raise failure_of(Failure(error)) from None
 
 
 @implementer(IPlugin, IStoreMaker)

@@ -8,7 +8,7 @@ from zope.interface import implementer
 
 from beam.body import Body
 from beam.broker import Broker
-from beam.errors import BadRequest, BeamError, Removed, Reserved
+from beam.errors import BadRequest, BeamError, Removed, Reserved, TooLarge
 from beam.options import send_options
 from beam.peers import ISender, News
 from beam.pump import Pump
@@ -19,11 +19,10 @@ from beam.web.own import OWN
 from beam.web.part import CheckedPart, PartUpload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
-from beam.web.tus_fields import announced_length, check_type, checksum_of, metadata_of
+from beam.web.tus_fields import FOLDER, announced_length, check_type, checksum_of, metadata_of
 from beam.web.tus_reply import TusReply
 from beam.web.upload import body_of
 
-FOLDER = "-/tus"
 METADATA, CONCAT = "metadata", "concat"  # notes of a transfer: the fields as they were sent
 
 
@@ -38,6 +37,8 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     length = sum(each.spool.head for each in sources) if sources else announced_length(request)
     if request.length != 0:
         check_type(request)
+    if length is not None and (request.length or 0) > length:
+        raise TooLarge(f"The part ends behind the {length} bytes of the file; send what it has.")
     metadata = request.field("upload-metadata") or ""
     said = metadata_of(metadata)
     options = send_options({"resume": [""], **query}, policy, scope.stores)
@@ -69,7 +70,12 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
         part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
-        (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        try:
+            (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+        except BeamError as error:  # the sender does not hear the name, and cannot go on
+            creation.cut(error)
+            broker.fail(transfer, error)
+            raise
 
 
 def sources_of(broker: Broker, concat: str) -> list[Transfer]:

@@ -1,5 +1,6 @@
 """The server's own paths, a table for each kind of them: what is there instead of a key."""
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 
@@ -9,6 +10,8 @@ from beam import __version__
 from beam.errors import NotFound
 from beam.web.answer import answer
 from beam.web.cors import PIPING, SHARING, Sharing
+from beam.web.docs import FILES, show_docs, show_file
+from beam.web.openapi import document
 from beam.web.pages import front_page, help_text, noscript_page, piping_help, piping_page
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
@@ -79,6 +82,11 @@ def robots(request: StreamingRequest, scope: Scope) -> None:
     answer(request, 200, "User-agent: *\nDisallow: /\n")
 
 
+def openapi(request: StreamingRequest, scope: Scope) -> None:
+    """All of this, for programs."""
+    answer(request, 200, json.dumps(document(scope)), kind="application/json")
+
+
 def piping_front(request: StreamingRequest, scope: Scope) -> None:
     """A page to send and receive with."""
     _page(request, piping_page(scope.base(request)))
@@ -115,6 +123,9 @@ OWN: Mapping[str, Own] = {
             "-/health": health,
             "favicon.ico": nothing,
             "robots.txt": robots,
+            "api/openapi.json": openapi,
+            "api/docs": show_docs,
+            **{f"api/docs/{name}": show_file(name) for name in FILES},
         },
         {
             "-": "Nothing is at this path; /-/help tells how to use this server.",

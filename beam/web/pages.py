@@ -59,6 +59,7 @@ OF_A_SEND = {
     "store": "store=NAME       one of: {stores}",
     "ttl": "ttl=SECONDS      keep the file so long (a store that keeps)",
     "downloads": "downloads=N      free the key after N downloads (a store that keeps)",
+    "resume": "resume=SECONDS   wait so long for the sender if its connection breaks; it goes on with Content-Range",
     "forward": "forward=spool    with the header X-Forward-Url: send the file on when it is stored",
 }
 OF_A_RECEIVE = {

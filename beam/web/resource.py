@@ -24,7 +24,6 @@ from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
 from beam.web.api import Files, serve
 from beam.web.cors import answer_preflight, is_preflight, permit
-from beam.web.creation import FOLDER
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
 from beam.web.own import HTML, OWN
@@ -35,6 +34,7 @@ from beam.web.scope import Scope
 from beam.web.send import send
 from beam.web.status import show_status, stream_status
 from beam.web.tus import tus
+from beam.web.tus_fields import FOLDER
 from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}

@@ -15,10 +15,9 @@ from beam.web.part import CheckedPart, PartUpload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.secret import bearer, check_secret
-from beam.web.tus_fields import check_type, checksum_of, number
+from beam.web.tus_fields import VERSION, check_type, checksum_of, number
 from beam.web.tus_reply import TusReply, progress
 
-VERSION = "1.0.0"
 EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration")
 
 

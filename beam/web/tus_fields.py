@@ -8,6 +8,8 @@ from beam.digests import CHECKSUMS
 from beam.errors import BadRequest, WrongType
 from beam.web.request import StreamingRequest
 
+VERSION = "1.0.0"
+FOLDER = "-/tus"  # in front of the names of uploads
 PART = "application/offset+octet-stream"
 NUMBER = re.compile("[0-9]{1,18}")
 
@@ -17,10 +19,10 @@ def number(request: StreamingRequest, field: str) -> int | None:
 
     :raises BadRequest: it is none.
     """
-    text = request.field(field)
-    if text is not None and not NUMBER.fullmatch(text):
-        raise BadRequest(f"{field} is not a number of bytes; it has digits only.")
-    return None if text is None else int(text)
+    values = request.requestHeaders.getRawHeaders(field, [])
+    if len(values) > 1 or not all(map(NUMBER.fullmatch, values)):
+        raise BadRequest(f"{field} is not a number of bytes; it has digits only, once.")
+    return int(values[0]) if values else None
 
 
 def announced_length(request: StreamingRequest) -> int | None:
@@ -64,9 +66,12 @@ def checksum_of(request: StreamingRequest) -> dict[str, bytes]:
     if name not in CHECKSUMS:
         raise BadRequest(f"The algorithm of Upload-Checksum is one of {', '.join(CHECKSUMS)}.")
     try:
-        return {name: base64.b64decode(value, validate=True)}
+        checksum = base64.b64decode(value, validate=True)
     except binascii.Error:
-        raise BadRequest("Upload-Checksum is malformed; it reads ALGORITHM BASE64.") from None
+        checksum = b""
+    if len(checksum) != len(CHECKSUMS[name]().digest()):
+        raise BadRequest("Upload-Checksum is malformed; it reads ALGORITHM BASE64, and is as long as that algorithm's.")
+    return {name: checksum}
 
 
 def check_type(request: StreamingRequest) -> None:

@@ -14,7 +14,7 @@ from unit.servers import STOPPED, Lasting, Server, folder, killed_at, watched
 from unit.test_stores import at_once
 from zope.interface.verify import verifyObject
 
-from beam.errors import SenderLost, StoreFailed, StoreFull, Unavailable
+from beam.errors import BeamError, SenderLost, StoreFailed, StoreFull, Unavailable
 from beam.interfaces import IFound, IHouse, ILastingSpool, ILastingStore, IStore
 from beam.quota import Quota
 from beam.store.blob import BLOCK, LARGE
@@ -697,3 +697,55 @@ def test_any_number_of_servers(
             drain.close()
         body.spool.release()
         server.end()
+
+
+def test_a_body_that_is_safe_has_a_descriptor_while_it_is_read(path: Path) -> None:
+    """There may be more of them than descriptors, before a restart and behind it."""
+    one = Server(path)
+    before = len(os.listdir("/proc/self/fd"))
+    body = one.begin(DATA)
+    one.send(body)
+    one.finish(body)
+    assert len(os.listdir("/proc/self/fd")) == before
+    drain = body.open()
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    one.offload.run_all()
+    assert drain.got == DATA
+    drain.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    one.die()
+    two = Server(path)
+    body = two.begin(DATA, found=two.found())
+    two.finish(body)
+    assert two.memory.used == 0, "what is whole needs no ring"
+    assert len(os.listdir("/proc/self/fd")) == before
+    drain = body.open()
+    body.spool.release()
+    two.offload.run_all()
+    assert drain.got == DATA
+    drain.close()
+    assert two.quota.used == 0
+    forget(two)
+
+
+def test_a_body_that_is_safe_outlives_a_word_on_it_that_cannot_be_written(path: Path, logged: list[LogEvent]) -> None:
+    """Whoever wanted the word hears of it; the body stays."""
+    server = Server(path)
+    body = server.begin(DATA)
+    server.send(body)
+    server.lasting.record = b"before"
+    server.finish(body)
+    spool: Any = body.spool
+    refused: list[BeamError] = []
+    spool.save().addErrback(lambda failure: refused.append(failure.value))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "rename", lambda *_: (_ for _ in ()).throw(error_of(errno.ENOSPC)))
+        server.offload.run_all()
+    assert [type(each) for each in refused] == [StoreFull] and not body.failures
+    assert server.data().with_name("record").read_bytes() == b"before"
+    drain = body.open()
+    server.offload.run_all()
+    assert drain.got == DATA
+    drain.close()
+    body.spool.release()
+    server.end()

@@ -43,7 +43,10 @@ def test_sizes_that_are_none(text: str) -> None:
         size(text)
 
 
-@pytest.mark.parametrize(("text", "value"), [("0", 0), ("30", 30), ("0.5", 0.5), ("3600", 3600), ("00.250", 0.25)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), ("30", 30), ("0.5", 0.5), ("3600", 3600), ("00.250", 0.25), ("0.30000000000000004", 0.1 * 3)],
+)
 def test_seconds(text: str, value: float) -> None:
     """Digits, and perhaps a fraction."""
     assert seconds(text) == value
