@@ -47,9 +47,8 @@ def test_upload_list_download_and_delete_with_curl(api: Api, source: Path, tmp_p
     out = tmp_path / "out"
     curl("-f", "-o", out, url(f"{FILES}/{told['id']}"))
     assert out.read_bytes() == DATA
-    curl("-f", "-OJ", "--output-dir", tmp_path / "..", "--remove-on-error", url(f"{FILES}/{told['id']}"))
-    assert (tmp_path / ".." / "report.pdf").read_bytes() == DATA
-    (tmp_path / ".." / "report.pdf").unlink()
+    curl("-f", "-OJ", "--create-dirs", "--output-dir", tmp_path / "got", url(f"{FILES}/{told['id']}"))
+    assert (tmp_path / "got" / "report.pdf").read_bytes() == DATA
     assert curl("-X", "DELETE", "-w", "%{http_code}", url(f"{FILES}/{told['id']}")) == "204"
     assert json.loads(curl(url(FILES))) == []
 
