@@ -15,7 +15,7 @@ from beam.interfaces import IPieceSpool
 from beam.options import SendOptions
 from beam.policy import Policy
 from beam.transfer import Transfer
-from beam.web.media import HEAD, TAIL, type_check, type_of
+from beam.web.media import HEAD, TAIL, TypeCheck, type_check, type_of
 
 OTHER_FILE = "Another file has this identifier (flowIdentifier): its name or its numbers differ; choose another one."
 GONE = SenderLost("The sender left before the end of its chunk.")
@@ -149,6 +149,22 @@ class Assemblies:
             broker.fail(transfer, error)
         if transfer.outcome is None:
             broker.whole(transfer, {})
+
+
+class StartCheck(TypeCheck):
+    """Looks at the start of a file; its end is looked at when it is whole."""
+
+    def end(self) -> None:
+        """That was not all."""
+
+
+def start_check(policy: Policy, chunk: Chunk) -> StartCheck | None:
+    """What ``chunk`` has to pass, if anything."""
+    if chunk.number > 1 or not (policy.allow_types or policy.deny_types):
+        return None
+    check = StartCheck(policy.allow_types, policy.deny_types)
+    check.filename = chunk.plan.filename
+    return check
 
 
 async def look_at(transfer: Transfer, policy: Policy) -> None:

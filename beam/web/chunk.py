@@ -16,15 +16,14 @@ from beam.flow import PARAMETERS, Chunk
 from beam.interfaces import IForwardTarget, ISpool
 from beam.options import one
 from beam.patience import Patience
-from beam.policy import Policy
 from beam.sending import TICK
 from beam.transfer import Offer
 from beam.web.answer import answer, refuse
-from beam.web.assembly import GONE, Assemblies, Assembly
+from beam.web.assembly import GONE, Assemblies, Assembly, start_check
 from beam.web.fields import announced_digests
 from beam.web.files import DELETED, FileReply, file_of, tell
 from beam.web.form import is_form
-from beam.web.media import TypeCheck, type_of
+from beam.web.media import type_of
 from beam.web.offer import offer_of
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
@@ -82,22 +81,6 @@ def tell_of_chunk(request: StreamingRequest, status: int, assembly: Assembly, me
         tell(request, status, file_of(transfer).shown())
     else:
         tell(request, status, {"message": message})
-
-
-class StartCheck(TypeCheck):
-    """Looks at the start of a file; its end is looked at when it is whole."""
-
-    def end(self) -> None:
-        """That was not all."""
-
-
-def start_check(policy: Policy, chunk: Chunk) -> StartCheck | None:
-    """What ``chunk`` has to pass, if anything."""
-    if chunk.number > 1 or not (policy.allow_types or policy.deny_types):
-        return None
-    check = StartCheck(policy.allow_types, policy.deny_types)
-    check.filename = chunk.plan.filename
-    return check
 
 
 class ChunkUpload(Upload):
@@ -164,11 +147,12 @@ class ChunkUpload(Upload):
 
     def _forget(self) -> None:
         """Read what comes, and keep nothing of it."""
+        self._watch_from(0)
         self._request.on_lost(self._lost, self._survives_half_close)
         self._request.take_body(self)
 
     def _begin_chunk(self, announced: dict[str, bytes]) -> None:
-        transfer, chunk, now = self._transfer, self._chunk, self._broker.clock.seconds()
+        transfer, chunk = self._transfer, self._chunk
         if transfer.offer is None:
             plan = chunk.plan
             kind = type_of(b"", b"", plan.filename)
@@ -178,8 +162,7 @@ class ChunkUpload(Upload):
             self._forget()
             return
         self._piece = self._assembly.spool.piece(chunk.start, chunk.length, self._fail)
-        self._patience = Patience(self._policy.idle_timeout, now, chunk.start)
-        self._broker.at(self._watch, now + TICK)
+        self._watch_from(chunk.start)
         check = start_check(self._policy, chunk)
         self.fill(transfer, Body(self._piece, chunk.start + chunk.length, None, announced, None, check=check))
 
@@ -194,7 +177,7 @@ class ChunkUpload(Upload):
         """The first chunk has told."""
 
     def moved(self) -> int:
-        return self._body.received if self._piece is not None else 0
+        return self._body.received if self._piece is not None else self._came
 
     def take(self, data: bytes) -> None:
         self._came += len(data)
@@ -216,6 +199,7 @@ class ChunkUpload(Upload):
     def settle(self) -> None:
         if self._told:
             return
+        self._broker.at(self._watch, inf)
         if self._piece is not None:
             self._chunk.check((self._chunk.length or 0) - (self._body.missing or 0))
             self._body.end()
@@ -224,7 +208,6 @@ class ChunkUpload(Upload):
             return
         elif self._came:
             raise BadRequest("The file is said to be empty (flowTotalSize) and is not; send it again.")
-        self._broker.at(self._watch, inf)
         ensureDeferred(self._arrive())
 
     async def _arrive(self) -> None:
@@ -275,14 +258,23 @@ class ChunkUpload(Upload):
             self._told = True
             self._give_up(GONE)
 
+    def _watch_from(self, start: int) -> None:
+        """Look from now on whether the sender is gone, or idle; ``start`` is what it has moved."""
+        now = self._broker.clock.seconds()
+        self._patience = Patience(self._policy.idle_timeout, now, start)
+        self._broker.at(self._watch, now + TICK)
+
     def _look(self, now: float) -> None:
         """Give up a sender that is gone, or idle."""
-        if self.peer_gone():
+        fills = self._piece is not None
+        waits = fills and (self._body.spool.paused or self.was_held())
+        if fills and self.peer_gone():
             self._lost()
-        elif self._patience.is_over(now, self.moved(), not (self._body.spool.paused or self.was_held())):
+        elif self._patience.is_over(now, self.moved(), not waits):
             self._fail(RequestTimeout("Nothing came of the chunk for too long; send it again."))
         else:
-            self._broker.away(self._transfer)
+            if fills:
+                self._broker.away(self._transfer)  # its time begins with the last byte
             self._broker.at(self._watch, now + TICK)
 
 
