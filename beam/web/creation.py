@@ -115,6 +115,7 @@ class Creation:
         self._answered = False
         self._sources: list[Transfer] = []
         self._body: Body | None = None
+        self._pump: Pump | None = None  # from the source that is being read
 
     def save(self, transfer: Transfer) -> None:
         """Answer when the upload is written down."""
@@ -144,7 +145,8 @@ class Creation:
             if error is not None:
                 self._broker.fail(transfer, error)
             elif source is not None:
-                Pump(source.spool.open(0, True), body, next_one).start()
+                self._pump = Pump(source.spool.open(0, True), body, next_one)
+                self._pump.start()
             else:
                 self._broker.whole(transfer, body.end())
 
@@ -155,6 +157,8 @@ class Creation:
         """Nothing is said before the end."""
 
     def transfer_ended(self, transfer: Transfer) -> None:
+        if self._pump is not None:
+            self._pump.stop()
         if not self._answered:
             self._answered = True
             self._reply.end(transfer)
@@ -172,5 +176,8 @@ class Creation:
         return False
 
     def cut(self, error: BeamError) -> None:
-        """A part comes: its reply is the answer."""
+        """A part comes: its reply is the answer, unless others were joined here."""
         self._answered = True
+        if self._pump is not None:
+            self._pump.stop()
+            self._reply.dismiss(error)

@@ -43,6 +43,8 @@ class PartUpload(Upload):
         if total is not None and offset + (length or 0) > total:
             raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
         self._broker.resume(transfer, self, offset)
+        if self._told:  # the connection whose place this one took has brought the next request
+            return
         if transfer.body is None:
             transfer.body = body_of(transfer, self._policy, {})
         if total != before:
@@ -93,6 +95,10 @@ class CheckedPart(PartUpload):
         self._staging: ISpool | None = None
         self._pump: Pump | None = None
 
+    @property
+    def _is_done(self) -> bool:
+        return self._told  # what lies in a spool of its own is let go with it
+
     def take_part(self, body: Body) -> None:
         self._target = body
         try:
@@ -113,6 +119,7 @@ class CheckedPart(PartUpload):
         if self._told or self._staging is None:
             return
         self._request.resume_reading()
+        self._leave_pace()
         try:
             self._body.end()
         except DigestMismatch:

@@ -67,7 +67,8 @@ def tell_abilities(request: StreamingRequest, scope: Scope) -> None:
 
 def tell_offset(request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:
     """Answer HEAD: the offset stays as it is told, because a part that still comes ends here."""
-    if transfer.outcome is None:
+    is_final = transfer.notes.get(CONCAT, "").startswith("final")
+    if transfer.outcome is None and not is_final:
         scope.broker.dismiss(transfer)
     headers = progress(transfer)
     if transfer.length is None:
@@ -77,7 +78,7 @@ def tell_offset(request: StreamingRequest, scope: Scope, transfer: Transfer) -> 
     for field, note in (("upload-metadata", METADATA), ("upload-concat", CONCAT)):
         if transfer.notes.get(note):
             headers[field] = transfer.notes[note]
-    if not transfer.is_whole and transfer.notes.get(CONCAT, "").startswith("final"):
+    if not transfer.is_whole and is_final:
         del headers["upload-offset"]
     answer(request, 200, "", headers)
 
