@@ -190,6 +190,11 @@ class Broker:
         transfer.saved = True
         return transfer.spool.save()
 
+    def settle(self, transfer: Transfer) -> "Deferred[None]":
+        """Fires when what came of ``transfer`` is as safe as its store makes it; never, if the transfer ends before."""
+        spool = transfer.spool
+        return spool.settle() if ILastingSpool.providedBy(spool) else succeed(None)
+
     def resume(self, transfer: Transfer, sender: ISender, offset: int) -> None:
         """``sender`` goes on with ``transfer``; one that is still there loses its place.
 

@@ -235,8 +235,14 @@ class Upload:
             self._broker.whole(self._transfer, self._body.end())
         else:
             self._body.check_part(self._request.length)
+            self._broker.settle(self._transfer).addCallback(self._part_is_safe)
+
+    def _part_is_safe(self, _: None) -> None:
+        """The request may be answered, unless another connection has taken its place meanwhile."""
+        if self._transfer.outcome is None and not self._told:
             self._leave()
-            self._reply.parted(self._transfer)
+            if not self._left:
+                self._reply.parted(self._transfer)
 
     def is_last(self) -> bool:
         """Whether the body is whole with what this request brought."""
