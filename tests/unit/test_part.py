@@ -161,11 +161,11 @@ def test_the_connection_that_was_replaced_brings_another_request() -> None:
     assert house.transfer.spool.head == 128
     again = b"PUT /k HTTP/1.1\r\nHost: beam.test\r\nContent-Length: 72\r\nContent-Range: bytes 128-199/200\r\n\r\n"
     part.send(again)
-    newer = house.go_on(128, bytes(72), 200)
+    newer = house.go_on(128, b"N" * 72, 200)
     receiver = house.ask("GET", "/k")
     part.send(bytes(72))
     house.stage.wait(1)
-    assert house.outcomes == [Outcome.DELIVERED] and len(receiver.heard.text) == 200
+    assert house.outcomes == [Outcome.DELIVERED] and receiver.heard.text == "\0" * 200
     assert newer.heard.status == 409
     house.over()
 
@@ -259,7 +259,7 @@ def spools_of(house: Uploads) -> list[KeptSpool]:
         made.append(create(*args))  # type: ignore[arg-type]
         return made[-1]
 
-    house.stage.keeping.create = creates  # type: ignore[method-assign]
+    house.stage.keeping.create = creates  # type: ignore[method-assign,assignment]
     return made
 
 
@@ -413,4 +413,46 @@ def test_an_upload_that_is_joined_loses_its_place() -> None:
     spool.full = False
     assert house.go_on(0, b"ABCD", 4).heard.status == 201
     assert final.heard.status == 409 and spool.bytes == b"ABCD"
+    house.over()
+
+
+# What is told of a length, and what is let go.
+
+
+def test_a_length_that_is_told_later_is_written_down() -> None:
+    """It is known from then on, also behind a restart."""
+    house = Uploads()
+    url = where(house.create(total=None))
+    saves = house.stage.keeping.log.count("save")
+    house.patch(url, 0, b"ab", Upload_Length="10")
+    assert house.stage.keeping.log.count("save") == saves + 1
+    assert b'"length": 10' in house.stage.keeping.records[-1]
+    assert house.ask("HEAD", url, **TUS).heard.headers["upload-length"] == "10"
+    house.over()
+
+
+def test_a_length_that_is_told_later_is_too_large() -> None:
+    """As it would have been at the start; the upload is as it was."""
+    house = Uploads(policy=evolve(LONG, max_pipe_size=20))
+    url = where(house.create(total=None))
+    assert house.patch(url, 0, b"ab", Upload_Length="21").heard.status == 413
+    assert house.patch(url, 0, b"ab", Upload_Length="20").heard.status == 204
+    house.over()
+
+
+def test_a_checked_part_that_waits_for_room_is_ended() -> None:
+    """What of it is in the file stays there; the rest comes again."""
+    house = Uploads(keeps=False)
+    url = where(house.create(total=200))
+    assert house.patch(url, 0, bytes(100), right=True).heard.status == 204
+    part = house.patch(url, 100, b"x" * 100, right=True)
+    assert part.answer == b""
+    assert house.ask("HEAD", url, **TUS).heard.headers["upload-offset"] == "128"
+    assert part.heard.status == 409 and house.transfer.outcome is None
+    receiver = house.ask("GET", f"/{house.transfer.key}")
+    assert house.transfer.spool.head == 128
+    last = house.patch(url, 128, b"y" * 72)
+    house.stage.wait(1)
+    assert last.heard.status == 204
+    assert receiver.heard.text.endswith("x" * 28 + "y" * 72)
     house.over()
