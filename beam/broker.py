@@ -221,7 +221,7 @@ class Broker:
         """The sender has left, and has from now on the time that it asked for to come back."""
         assert transfer.options.resume is not None, "the sender said that it may come back"
         self._lives[transfer].sending.go(transfer.options.resume)
-        self._look_whether_drained()
+        self._let_rest()
 
     def whole(self, transfer: Transfer, digests: Mapping[str, bytes]) -> None:
         """The last byte of the body is in the spool."""
@@ -246,7 +246,7 @@ class Broker:
                 self._look_whether_to_forward(transfer)
                 self._look_whether_to_tell(transfer)
                 self._look_whether_spent(transfer)
-            self._look_whether_drained()
+            self._let_rest()
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""
@@ -426,7 +426,7 @@ class Broker:
                 self._tell(transfer, News.LEFT)
             if transfer.outcome is None:
                 self._after_delivery(transfer)
-        self._look_whether_drained()
+        self._let_rest()
 
     def _after_delivery(self, transfer: Transfer) -> None:
         if transfer.receiving == 0:
@@ -536,7 +536,7 @@ class Broker:
                 for receiver in list(receivers):
                     self.leave(key, receiver)
                     receiver.refuse(Draining(DRAINING))
-            self._look_whether_drained()
+            self._let_rest()
         return self.drained
 
     def cut(self) -> None:
@@ -546,14 +546,15 @@ class Broker:
         for delivery in list(self.deliveries):
             delivery.receiver.cut(Draining(DRAINING))
 
-    def _look_whether_drained(self) -> None:
-        """Nobody waits for what goes on at the next start."""
-        if self.drained is None or self.drained.called:
-            return
-        for transfer, life in list(self._lives.items()):
+    def _let_rest(self) -> None:
+        """While the server drains, nobody waits for what goes on at its next start."""
+        for transfer, life in list(self._lives.items()) if self.drained is not None else ():
             if transfer.saved and life.sending.sender is None and not transfer.receiving:
-                self.fail(transfer, Suspended(PARTING))  # which may have ended others by now
-        if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
+                self.fail(transfer, Suspended(PARTING))
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
+        if self.drained is not None and not (self.drained.called or self.rendezvous.transfers or self.deliveries):
             self.drained.callback(None)
 
     def stop(self) -> None:

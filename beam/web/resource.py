@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
+from attrs import evolve
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -61,7 +62,8 @@ def is_person(request: StreamingRequest) -> bool:
 
 def is_api(scope: Scope, path: str) -> bool:
     """Whether ``path`` (decoded, without its first slash) is one of those for programs."""
-    return not scope.prefix and path.split("/")[0] == "api" and "api" in OWN[scope.policy.pages].folders
+    own = OWN.get(scope.policy.pages)
+    return own is not None and "api" in own.folders and not scope.prefix and path.split("/")[0] == "api"
 
 
 class Root(Resource):
@@ -81,6 +83,8 @@ class Root(Resource):
         super().__init__()
         self._limiter = limiter
         self._files = files
+        if files is not None:
+            scope = evolve(scope, files=files.scope)
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):

@@ -50,10 +50,13 @@ def serve(certificate: Certificate) -> Iterator[Serve]:
 
     yield start
     close_all()
-    for server in servers:
-        if server in running:
-            check_at_rest(server)
-        server.stop()
+    try:
+        for server in servers:
+            if server in running:
+                check_at_rest(server)
+    finally:
+        for server in servers:
+            server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -75,6 +75,27 @@ def receive(relay: Relay, key: str, n: int | None = None) -> list[Peer]:
     return receivers
 
 
+def check_sent(relay: Relay, sender: Peer, size: int) -> None:
+    """The sender's last part was answered as a plain PUT is."""
+    answer = sender.answer()
+    if relay.keeps:
+        assert (answer.status, answer.text) == (201, f"stored {size} bytes, kept for 1 s\n"), answer
+    else:
+        assert (answer.status, answer.text) == (200, f"delivered {size} bytes to 1 receiver\n"), answer
+
+
+def check_received(receivers: list[Peer], rest: bytes) -> None:
+    """What each receiver still gets is ``rest``."""
+    for receiver in receivers:
+        assert receiver.answer().body == rest
+
+
+def check_end(relay: Relay, sender: Peer, receivers: list[Peer], rest: bytes, size: int = len(BODY)) -> None:
+    """It ends well for everybody."""
+    check_received(receivers, rest)
+    check_sent(relay, sender, size)
+
+
 def outcomes(server: Server) -> Counter[str]:
     """How many transfers ended in which way."""
     found = re.compile(r'beam_transfers_total\{outcome="(.*)"\}')
