@@ -55,7 +55,7 @@ COMMANDS = re.compile(
     re.MULTILINE,
 )
 PROGRAM = re.compile(r"(?:#|//) (?P<name>\S+\.(?:py|mjs)):")
-NODE = re.compile(r"^(?:node|npm)\b", re.MULTILINE)
+NODE = re.compile(r"(?:^|\$\()(?:node|(?P<registry>npm))\b", re.MULTILINE)
 TERMINAL = re.compile(r"^# in (?:another|a second|a third|the other) terminal.*$", re.MULTILINE)
 SERVER = re.compile(
     r"^(?P<variables>(?:\w+=\S+ +)*)(?P<command>(?:twist beam|make serve)\b(?!.*--(?:help|version)).*)$", re.MULTILINE
@@ -382,13 +382,14 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 @cache
-def missing_for_node() -> str:
-    """Why nothing of Node can be run here; empty if it can."""
-    for program in ("node", "npm"):
+def missing_for_node(registry: bool) -> str:
+    """Why nothing of Node can be run here, or fetched from its registry; empty if it can."""
+    for program in ("node", "npm") if registry else ("node",):
         if shutil.which(program) is None:
             return f"{program} is not installed"
-    reached = subprocess.run(["npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000"], capture_output=True)
-    return "the registry of npm cannot be reached" if reached.returncode else ""
+    ping = ("npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000")
+    reached = not registry or subprocess.run(ping, capture_output=True, timeout=BOUND).returncode == 0
+    return "" if reached else "the registry of npm cannot be reached"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.name))
@@ -396,7 +397,8 @@ def test_every_command_does_what_the_document_says(document: Path, stage: Stage)
     """A reader who types what stands there gets what stands there."""
     left_out = ""
     for scene in scenes(blocks(document)):
-        reason = missing_for_node() if NODE.search(scene[0].text) else ""
+        uses = NODE.search(scene[0].text)
+        reason = missing_for_node(bool(uses["registry"])) if uses else ""
         left_out = left_out or reason
         if not reason:
             stage.play(scene)

@@ -147,3 +147,13 @@ def test_another_run_of_the_function_goes_on(big: Path, tmp_path: Path) -> None:
             assert (sender.returncode, out.endswith(b"stored %d bytes, kept for 60 s\n" % SIZE)) == (0, True), err
         with curl("-f", beam.url("/big")) as receiver:
             assert receiver.communicate(timeout=BOUND)[0] == big.read_bytes()
+
+
+def test_the_function_goes_on_where_nothing_has_come(big: Path, tmp_path: Path) -> None:
+    """The first connection broke behind its head: the part that begins at 0 is a part all the same."""
+    with Server("--store", f"disk:{tmp_path}/disk", log=tmp_path / "log") as beam:
+        beam.request(f"PUT /big?resume HTTP/1.1\nContent-Length: {SIZE}").close()
+        until(lambda: b"Upload-Offset: 0\r\n" in head(beam, "/big"), "an upload has begun")
+        with beam_send("sh", big, beam.url("/big")) as sender:
+            out, err = sender.communicate(timeout=BOUND)
+            assert (sender.returncode, out.endswith(b"stored %d bytes, kept for 30 s\n" % SIZE)) == (0, True), err
