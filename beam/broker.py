@@ -26,6 +26,7 @@ from beam.errors import (
     Outcome,
     Replaced,
     Suspended,
+    TakenOver,
     TooLarge,
 )
 from beam.interfaces import IFound, ILastingSpool, IStore
@@ -35,7 +36,7 @@ from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
 from beam.record import Record
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
-from beam.sending import Sending
+from beam.sending import TAKEN_OVER, Sending
 from beam.throttle import Shaper
 from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
@@ -192,6 +193,8 @@ class Broker:
     def resume(self, transfer: Transfer, sender: ISender, offset: int) -> None:
         """``sender`` goes on with ``transfer``; one that is still there loses its place.
 
+        What that one does when it hears so comes before the return: ``sender`` may have been cut, or told of the end.
+
         :raises OffsetDiffers: its file does not end at ``offset``.
         """
         self.check_offset(transfer, offset)
@@ -209,10 +212,10 @@ class Broker:
 
     def dismiss(self, transfer: Transfer) -> None:
         """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
-        sending = self._lives[transfer].sending
-        if sending.sender is not None and not transfer.is_whole:
-            sending.dismiss()
+        sender = self._lives[transfer].sending.sender
+        if sender is not None and not transfer.is_whole:
             self.away(transfer)
+            sender.cut(TakenOver(TAKEN_OVER))
 
     def away(self, transfer: Transfer) -> None:
         """The sender has left, and has from now on the time that it asked for to come back."""

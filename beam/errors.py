@@ -336,6 +336,7 @@ class StoreFull(BeamError):
 
 
 class SenderLost(BeamError):
-    """The sender's connection broke: its receivers are cut; nobody is left to read a status."""
+    """502: the sender broke off, and what a receiver waits for does not come; those that have a head are cut."""
 
+    status = 502
     outcome = Outcome.SENDER_LOST

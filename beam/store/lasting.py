@@ -94,6 +94,10 @@ class Lasting(FileSpool):
 class LastingSpool(Lasting, DiskSpool):
     """A body that comes from its start to its end, perhaps with a restart of the server in between."""
 
+    def unregisterProducer(self) -> None:
+        super().unregisterProducer()
+        self._writer.urge()  # what the sender was told to have arrived is not lost with the server
+
     def suspend(self, error: BeamError) -> None:
         if self._place.saved and not self._released:
             self._writer.write_rest()

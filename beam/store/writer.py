@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFull
 from beam.interfaces import ISink
-from beam.store.blob import LARGE, Blob, Offload, failure_of
+from beam.store.blob import BLOCK, LARGE, Blob, Offload, failure_of
 from beam.store.memory import RingSpool
 
 QUOTA_STEP = 1 << 20  # bytes by which a file of unknown length is charged
@@ -38,6 +38,7 @@ class Writer:
         self._charge = charge
         self._written = written
         self._busy = False
+        self._urged = 0  # up to where to write at once, however little it is
         self._reader = ring.open(ring.base, holds=True)
         self._reader.attach(self)
 
@@ -61,7 +62,15 @@ class Writer:
     def _is_worth_it(self, n: int) -> bool:
         """Whether to write ``n`` bytes now: the sender must not wait for more to come from itself."""
         ring = self._ring
-        return n >= min(LARGE, ring.window.lead // 2) or ring.whole or not ring.has_room()
+        if n >= min(LARGE, ring.window.lead // 2) or self._reader.position < self._urged:
+            return True
+        return ring.whole or not ring.has_room()
+
+    def urge(self) -> None:
+        """Write the whole blocks that are there, with which another server could go on: who knows when more comes."""
+        self._urged = self._ring.head - self._ring.head % BLOCK
+        if self._reader.sink is not None:
+            self.bytes_available()
 
     def _wrote(self, n: int) -> None:
         self._busy = False

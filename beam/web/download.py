@@ -11,7 +11,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from beam.broker import Broker
-from beam.errors import BeamError, Gone, PreconditionFailed, RangeNotSatisfiable
+from beam.errors import (
+    BeamError,
+    Gone,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    SenderLost,
+    StoreFailed,
+    Unavailable,
+)
 from beam.interfaces import ISink
 from beam.options import capped_seconds, company
 from beam.peers import IDelivery, IReceiver
@@ -200,6 +208,8 @@ class Download:
 
     def body_failed(self, error: BeamError) -> None:
         self._started_delivery.done(False)
+        if not isinstance(error, Gone | RangeNotSatisfiable | StoreFailed | Unavailable):
+            error = SenderLost(error.sentence)  # what the sender did wrong, this receiver did not
         self.refuse(error)
 
     @property

@@ -3,6 +3,7 @@
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -84,7 +85,13 @@ def robots(request: StreamingRequest, scope: Scope) -> None:
 
 def openapi(request: StreamingRequest, scope: Scope) -> None:
     """All of this, for programs."""
-    answer(request, 200, json.dumps(document(scope)), kind="application/json")
+    answer(request, 200, described(scope), kind="application/json")
+
+
+@lru_cache(maxsize=16)
+def described(scope: Scope) -> str:
+    """The description of ``scope``: it takes a while to make, and stays the same."""
+    return json.dumps(document(scope))
 
 
 def piping_front(request: StreamingRequest, scope: Scope) -> None:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
+from attrs import evolve
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -82,6 +83,8 @@ class Root(Resource):
         super().__init__()
         self._limiter = limiter
         self._files = files
+        if files is not None:
+            scope = evolve(scope, files=files.scope)
         self._scopes = [*sorted(mounts, key=lambda each: -len(each.prefix)), scope]
         for policy in (each.policy for each in self._scopes):
             for name, chosen, table in (("words", policy.words, WORDS), ("pages", policy.pages, OWN)):

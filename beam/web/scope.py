@@ -19,12 +19,14 @@ class Scope:
     """Where a request belongs.
 
     :param prefix: what stands in front of its keys: nothing, or a slash and segments.
+    :param files: the scope of the files API beside it, where that is served.
     :ivar stores: for each store by name whether it keeps; the first is the default.
     :ivar options: those of a send that names none.
     """
 
     prefix: str
     broker: Broker
+    files: "Scope | None" = None
     stores: Mapping[str, bool] = field(init=False)
     options: SendOptions = field(init=False)
 

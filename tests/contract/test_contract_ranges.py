@@ -165,6 +165,20 @@ def test_a_range_that_the_end_comes_before(relay: Relay, key: str) -> None:
     assert sender.answer().status == (201 if relay.keeps else 200)
 
 
+@pytest.mark.parametrize("how", ["lost", "malformed"])
+def test_a_range_that_never_comes(relay: Relay, key: str, how: str) -> None:
+    """Whoever waits for it is told that the sender failed: neither this server nor the receiver did."""
+    sender = relay.connect().put_chunked(key, [b"abc"], ends=False)
+    relay.wait_for_offer(key)
+    receiver = relay.connect().get(key, "Range: bytes=100-")
+    assert receiver.hears_nothing()
+    if how == "lost":
+        sender.reset()
+    else:
+        sender.send(b"no chunk\r\n")
+    check_refusal(receiver.answer(), 502)
+
+
 def test_a_look_that_the_end_comes_within(relay: Relay, key: str) -> None:
     """The answer's head has promised more than the file has: the connection is cut, and nothing is made up."""
     sender = relay.connect().put_chunked(key, [DATA[:5]], ends=False)

@@ -7,6 +7,7 @@ import base64
 import re
 from itertools import count
 from typing import Any
+from uuid import UUID
 
 import requests
 import schemathesis
@@ -36,7 +37,9 @@ schemathesis.serializer.alias(PART, "application/octet-stream")
 
 
 NUMBERS = count()
-UPLOADS: list[str] = []  # names of those that were begun
+UPLOADS: dict[str, str] = {}  # those of tus that are not whole: their names, and how far they are
+KEPT = ["live"]  # keys of what can be received: where nothing is kept, somebody sends under this one
+COMING: set[str] = set()  # files of which chunks are missing
 
 
 @schemathesis.hook
@@ -46,10 +49,13 @@ def before_call(context: HookContext, case: AnyCase, **kwargs: Any) -> None:
     headers: Any = case.headers or {}
     number = next(NUMBERS)
     if case.path == "/{key}" and case.method in ("PUT", "POST"):
-        is_form = (case.media_type or "").startswith("multipart/")
-        if is_form:  # a file is in it, also where a body of any type was drawn
-            body: dict[str, Any] = {"file": b"x", **(case.body if isinstance(case.body, dict) else {})}
-            case.body = body
+        is_form = is_form_of(case)
+        add_file(case)
+        if number % 2:
+            query.pop("ttl", None)
+            query.pop("downloads", None)
+        if number % 4 in (1, 2):  # else the key of an example, perhaps, which others use too
+            case.path_parameters["key"] = f"file-{number}"
         if is_form or (number % 2 and query.get("resume") == ""):
             query.pop("resume", None)
         if is_form or "resume" in query:
@@ -64,27 +70,75 @@ def before_call(context: HookContext, case: AnyCase, **kwargs: Any) -> None:
             headers["Content-Range"] = f"bytes 0-{length - 1}/{length * 2}"
             if not length:
                 headers.pop("Content-Range")
+    elif case.path == "/{key}" and case.method in ("GET", "HEAD") and number % 2:
+        case.path_parameters["key"] = KEPT[-1]
+    elif case.path == "/api/files/upload":
+        add_file(case)
+        if is_form_of(case):
+            headers.pop("Repr-Digest", None)
+    elif case.path == "/api/files/{id}" and case.path_parameters["id"] in COMING:
+        case.path_parameters["id"] = str(UUID(int=0))  # who reads it would wait for the rest, as nobody sends it
+    elif case.path == "/api/files/upload/chunked":
+        number_chunk(case, query, headers, number)
     elif case.path == "/-/tus":
         if "Upload-Length" in headers:
             headers.pop("Upload-Defer-Length", None)
         elif headers.get("Upload-Defer-Length") != "1":
-            headers["Upload-Length"] = str(length_of(case))
+            headers["Upload-Length"] = str(length_of(case) + number % 2 * 4)
         if str(headers.get("Upload-Concat", "")).startswith("final"):
             headers.pop("Upload-Concat")
     elif case.path == "/-/tus/{id}":
-        if UPLOADS and re.fullmatch("[0-9a-f]{32}", str(case.path_parameters["id"])):
-            case.path_parameters["id"] = UPLOADS.pop(0)
-        if str(headers.get("Upload-Offset", "")).isdigit():
-            headers["Upload-Offset"] = "0"
+        known = case.path_parameters["id"]
+        if UPLOADS and re.fullmatch("[0-9a-f]{32}", str(known)):
+            known = case.path_parameters["id"] = known if known in UPLOADS else next(iter(UPLOADS))
+            if str(headers.get("Upload-Offset", "")).isdigit():
+                headers["Upload-Offset"] = UPLOADS[known]
         if str(headers.get("Upload-Length", "")).isdigit():
             headers.pop("Upload-Length")
+
+
+def is_form_of(case: AnyCase) -> bool:
+    """Whether its body is a form."""
+    return (case.media_type or "").startswith("multipart/")
+
+
+def add_file(case: AnyCase) -> None:
+    """See that a file is in a form, also where a body of any type was drawn."""
+    if is_form_of(case):
+        body: dict[str, Any] = {"file": b"x", **(case.body if isinstance(case.body, dict) else {})}
+        case.body = body
+
+
+def number_chunk(case: AnyCase, query: dict[str, Any], headers: Any, number: int) -> None:
+    """Let the numbers of a chunk agree with each other and with its body, if each is one."""
+    numbers = [query.get(each, "1") for each in ("flowChunkNumber", "flowTotalChunks", "flowChunkSize")]
+    if not all(re.fullmatch("[1-9][0-9]{0,8}", str(each)) for each in numbers):
+        return
+    for each in ("flowTotalSize", "flowCurrentChunkSize", "flowChunkDigest"):
+        query.pop(each, None)
+    headers.pop("Content-Digest", None)
+    if is_form_of(case):
+        form: dict[str, Any] = {"file": b"1234"}
+        case.body = form
+    length = 4 if case.method != "POST" or is_form_of(case) else length_of(case)
+    identifier = f"chunks-{number}" if number % 3 else f"chunks of {length}"
+    query |= {"flowIdentifier": identifier, "flowFilename": "name", "flowChunkSize": str(length or 1)}
+    query |= {"flowChunkNumber": "1", "flowTotalChunks": "2" if length else "1"}
+    case.query = query
 
 
 @schemathesis.hook
 def after_call(context: HookContext, case: AnyCase, response: Response) -> None:
     """Remember what was begun."""
-    if case.path == "/-/tus" and response.status_code == 201 and response.headers["upload-offset"] == ["0"]:
-        UPLOADS.append(response.headers["location"][0].rpartition("/")[2])
+    headers = response.headers
+    if case.path == "/-/tus" and response.status_code == 201 and "upload-expires" in headers:
+        UPLOADS[headers["location"][0].rpartition("/")[2]] = headers["upload-offset"][0]
+    elif case.path == "/-/tus/{id}" and response.status_code in (204, 404, 410) and case.method != "OPTIONS":
+        UPLOADS.pop(case.path_parameters["id"], None)
+    elif case.path == "/{key}" and response.status_code == 201:
+        KEPT.append(case.path_parameters["key"])
+    elif case.path == "/api/files" and case.method == "GET" and response.status_code == 200:
+        COMING.update(each["id"] for each in response.json() if not each["complete"])
 
 
 def length_of(case: AnyCase) -> int:

@@ -25,37 +25,42 @@ PATIENCE = 240.0  # seconds for all of them on a busy machine
 SHORT = (
     *("--get-wait-timeout", "0", "--put-wait-timeout", "0.05", "--max-wait", "0.2", "--resume-timeout", "0.1"),
     *("--sender-resume-timeout", "5", "--upload-ttl", "60"),
-    *("--put-ttl", "0.3", "--get-ttl", "0.1", "--max-ttl", "1", "--header-timeout", "2", "--idle-timeout", "5"),
+    *("--put-ttl", "20", "--get-ttl", "20", "--max-ttl", "1", "--header-timeout", "2", "--idle-timeout", "5"),
 )
 KEY = "report-2026.pdf"  # the example of the document
 Seen = set[tuple[str, int]]  # operations, as GET /{key}, and their answers
 
 
 @contextmanager
-def receiver(server: Server) -> Iterator[None]:
-    """Somebody who receives under ``KEY``, again and again."""
+def peers(server: Server) -> Iterator[None]:
+    """Somebody who receives under ``KEY``, and somebody who sends under ``live``, again and again."""
     over = threading.Event()
 
-    def receive() -> None:
+    def repeat(request: urllib.request.Request) -> None:
         while not over.is_set():
             try:
-                with urllib.request.urlopen(server.url(f"/{KEY}?wait=0.2"), timeout=5) as answer:
+                with urllib.request.urlopen(request, timeout=5) as answer:
                     answer.read()
             except (OSError, http.client.HTTPException):
                 over.wait(0.005)
 
-    thread = threading.Thread(target=receive)
-    thread.start()
+    receiver = urllib.request.Request(server.url(f"/{KEY}?wait=0.2"))
+    sender = urllib.request.Request(server.url("/live?wait=0.2"), b"some bytes", method="PUT")
+    threads = [threading.Thread(target=repeat, args=(each,)) for each in (receiver, sender)]
+    for thread in threads:
+        thread.start()
     try:
         yield
     finally:
         over.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
 
 
-def ask(server: Server, folder: Path) -> Seen:
+def ask(server: Server, folder: Path, *flags: str) -> Seen:
     """Let schemathesis ask everything; what was answered.
 
+    :param flags: for schemathesis.
     :raises AssertionError: it found an answer that is not as the document says.
     """
     program, report = Path(sys.executable).with_name("schemathesis"), folder / "all.har"
@@ -63,6 +68,7 @@ def ask(server: Server, folder: Path) -> Seen:
         *(program, "--config-file", CONFIGURATION, "run", server.url("/api/openapi.json")),
         *("--mode", "all", "--max-examples", str(EXAMPLES), "--generation-deterministic"),
         *("--continue-on-failure", "--no-color", "--request-timeout", "20"),
+        *flags,
         *("--report", "har", "--report-har-path", report),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=CONFIGURATION.parent)
@@ -91,11 +97,17 @@ def check_server(server: Server) -> None:
 def test_a_server_that_holds(tmp_path: Path) -> None:
     """Every answer is documented; some of those that matter have been among them."""
     with Server("--store", "memory", *SHORT, log=tmp_path / "log") as server:
-        with receiver(server):
+        with peers(server):
             seen = ask(server, tmp_path)
         check_server(server)
     assert seen >= {("PUT /{key}", 200), ("PUT /{key}", 400), ("PUT /{key}", 422), ("PUT /{key}", 504)}
-    assert seen >= {("GET /{key}", 404), ("GET /{key}", 400), ("OPTIONS /{key}", 204), ("GET /", 200)}
+    assert seen >= {
+        ("GET /{key}", 200),
+        ("GET /{key}", 404),
+        ("GET /{key}", 400),
+        ("OPTIONS /{key}", 204),
+        ("GET /", 200),
+    }
     assert seen >= {("POST /-/tus", status) for status in (201, 400, 412, 460, 504)}
 
 
@@ -108,7 +120,23 @@ def test_a_server_that_keeps(tmp_path: Path) -> None:
     assert seen >= {("GET /{key}", status) for status in (200, 206, 400, 404, 412)}
     assert seen >= {("HEAD /{key}", status) for status in (200, 404, 412)}
     assert seen >= {("POST /-/tus", status) for status in (201, 400, 412, 460)}
+    assert seen >= {("POST /api/files/upload", 201), ("POST /api/files/upload", 400), ("GET /api/files", 200)}
+    assert seen >= {("POST /api/files/upload/chunked", status) for status in (200, 201, 400)}
+    assert seen >= {("GET /api/files/upload/chunked", status) for status in (200, 204, 400)}
+    assert seen >= {("GET /api/files/{id}", 200), ("PATCH /api/files/{id}", 200), ("DELETE /api/files/{id}", 204)}
     assert seen >= {("PATCH /-/tus/{id}", 204), ("HEAD /-/tus/{id}", 200), ("DELETE /-/tus/{id}", 204)}
+
+
+def test_a_server_that_allows_little(tmp_path: Path) -> None:
+    """The same of one that asks for a secret, and takes small files of few types, from those who ask seldom."""
+    flags = ("--auth", "secret", "--max-pipe-size", "4", "--max-file-size", "3", "--deny-types", "text/*")
+    rate = ("--rate-limit", "300/second")
+    with Server("--store", f"disk:{tmp_path / 'store'}", *flags, *rate, *SHORT, log=tmp_path / "log") as server:
+        header = ("--header", "Authorization: Bearer secret")  # which those checks cannot leave out
+        seen = ask(server, tmp_path, *header, "--exclude-checks", "missing_required_header,positive_data_acceptance")
+        check_server(server)
+    for path in ("PUT /{key}", "POST /-/tus", "POST /api/files/upload"):
+        assert seen >= {(path, status) for status in (201, 401, 413, 415)}, path
 
 
 @pytest.mark.parametrize("flags", [("--store", "memory"), ("--store", "disk:{folder}"), ("--auth", "secret")])

@@ -11,9 +11,11 @@ from beam import errors
 from beam.broker import Broker
 from beam.errors import BeamError
 from beam.policy import OPTIONS, Policy
-from beam.profiles import PROFILES
+from beam.profiles import PROFILES, files_policy
 from beam.target import parse_pattern
 from beam.web import tus
+from beam.web.api import ROUTES
+from beam.web.files import PREFIX
 from beam.web.openapi import document
 from beam.web.openapi.pieces import meaning
 from beam.web.own import OWN
@@ -24,10 +26,14 @@ from beam.web.tus_fields import FOLDER
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
-def document_of(policy: Policy | None = None, prefix: str = "") -> dict[str, Any]:
-    """That of a server with ``policy``."""
+def document_of(policy: Policy | None = None, prefix: str = "", files: bool = False) -> dict[str, Any]:
+    """That of a server with ``policy``.
+
+    :param files: whether it has the files API.
+    """
     stage = Stage(policy=policy) if policy is not None else Stage()
-    return document(Scope(prefix, stage.broker))
+    beside = Scope(PREFIX, Stage(policy=files_policy(stage.policy, None)).broker) if files else None
+    return document(Scope(prefix, stage.broker, beside))
 
 
 def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -42,6 +48,7 @@ def operations(described: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, 
 def test_it_is_valid(name: str) -> None:
     """By the specification's own schema; in every profile that serves it."""
     OpenAPIV31SpecValidator(document_of(PROFILES[name].policy)).validate()
+    OpenAPIV31SpecValidator(document_of(PROFILES[name].policy, files=True)).validate()
 
 
 def paths(described: dict[str, Any]) -> dict[str, set[str]]:
@@ -65,11 +72,15 @@ def test_every_route_is_in_it_and_no_other() -> None:
     keys = {"/{key}": set(Policy().methods)}
     assert set(SERVICES) == {FOLDER}
     assert paths(document_of()) == {**pages, **uploads, **keys}
+    files = {route.path: {"OPTIONS"} for route in ROUTES}
+    for route in ROUTES:
+        files[route.path].add(route.method)
+    assert paths(document_of(files=True)) == {**pages, **uploads, **keys, **files}
 
 
 def test_names_are_told_apart_and_links_lead_somewhere() -> None:
     """No two operations have one name; each has a tag that is described."""
-    described = document_of()
+    described = document_of(files=True)
     tags = {each["name"] for each in described["tags"]}
     names = [each["operationId"] for _, _, each in operations(described)]
     assert len(set(names)) == len(names)
@@ -112,7 +123,7 @@ def every(error: type[BeamError]) -> Iterator[type[BeamError]]:
 
 
 UNSAID = {  # where nobody reads an answer, the words of another error are used, or a profile has no description
-    *(errors.SenderLost, errors.Removed, errors.Replaced, errors.Claimed, errors.Underway, errors.Draining),
+    *(errors.Removed, errors.Replaced, errors.Claimed, errors.Underway, errors.Draining),
     *(errors.Suspended, errors.TooManyReceivers, errors.ReceiversDiffer, errors.UnknownMethod),
     errors.MethodNotAllowed,  # by methods that are not in it
 }
@@ -123,8 +134,10 @@ def test_every_error_is_in_it() -> None:
     described = document_of(Policy(allow_forward=(parse_pattern("any"),), auth="secret", exact=True))
     said, documented = set(), set()
     for _, _, each in operations(described):
-        for status, answer in each["responses"].items():
+        for status, found in each["responses"].items():
             documented.add(int(status))
+            name = found.get("$ref", "").rpartition("/")[2]
+            answer = described["components"]["responses"][name] if name else found
             said |= {error for error in every(BeamError) if meaning(error) in answer["description"]}
     assert set(every(BeamError)) - said == UNSAID
     assert documented <= {each.status for each in every(BeamError)} | {200, 201, 202, 204, 206, 304}
@@ -132,9 +145,10 @@ def test_every_error_is_in_it() -> None:
 
 def test_a_secret_is_asked_where_there_is_one() -> None:
     """And where there is none, nothing is said of it."""
-    with_one, without = document_of(Policy(auth="secret")), document_of()
+    with_one, without = document_of(Policy(auth="secret"), files=True), document_of(files=True)
     found = {each["operationId"] for _, _, each in operations(with_one) if "security" in each}
-    assert found == {"send", "sendByPost", "beginUpload", "continueUpload", "endUpload"}
+    files = {"uploadFile", "uploadChunk", "renameFile", "deleteFile"}
+    assert found == {"send", "sendByPost", "beginUpload", "continueUpload", "endUpload"} | files
     assert "secret" not in str(without)
 
 

@@ -5,8 +5,8 @@ twice.  ``tests/openapi`` asks a running server whether it is true.
 """
 
 from beam import __version__
-from beam.web.openapi import keys, own, tus
-from beam.web.openapi.pieces import Node
+from beam.web.openapi import files, keys, own, tus
+from beam.web.openapi.pieces import Node, common
 from beam.web.scope import Scope
 
 TEXT = (
@@ -19,6 +19,7 @@ TEXT = (
 TAGS = {
     keys.TAG: "Send under a key, receive under the same; either side may come first.",
     tus.TAG: "Uploads that go on where they broke off, and can be received meanwhile (tus 1.0.0).",
+    files.TAG: "Files that stay until somebody deletes them, which can be sent in chunks; errors are as in RFC 9457.",
     own.TAG: "Pages, and what watches the server asks for.",
 }
 ERROR = {
@@ -31,9 +32,28 @@ ERROR = {
 }
 
 
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"const": "about:blank"},
+        "title": {"type": "string", "description": "the name of the status"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string", "description": "what happened, and what to do"},
+    },
+}
+
+
 def document(scope: Scope) -> Node:
     """What ``scope`` answers, as OpenAPI 3.1."""
-    components: Node = {"schemas": {"Error": ERROR}}
+    components: Node = {"schemas": {"Error": ERROR, "Problem": PROBLEM}, "responses": common()}
+    paths = {**keys.keys(scope), **tus.uploads(scope)}
+    tags = dict(TAGS)
+    if scope.files is not None:
+        paths |= files.files(scope.files)
+        components["schemas"] |= files.SCHEMAS
+    else:
+        del tags[files.TAG]
     if scope.policy.auth is not None:
         components["securitySchemes"] = {
             "secret": {"type": "http", "scheme": "bearer", "description": "the secret that the operator has set"}
@@ -42,7 +62,7 @@ def document(scope: Scope) -> Node:
         "openapi": "3.1.0",
         "info": {"title": "beam", "version": __version__, "description": TEXT, "license": {"name": "MIT"}},
         "servers": [{"url": scope.prefix or "/"}],
-        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": {**keys.keys(scope), **tus.uploads(scope), **own.pages()},
+        "tags": [{"name": name, "description": text} for name, text in tags.items()],
+        "paths": {**paths, **own.pages()},
         "components": components,
     }

@@ -25,6 +25,7 @@ from beam.errors import (
     RangeNotSatisfiable,
     ReceiverLost,
     Reserved,
+    SenderLost,
     ServiceWorkerRefused,
     StoreFailed,
     StoreFull,
@@ -80,14 +81,21 @@ OF_A_FILE: Node = {
     "X-Content-Type-Options": header("`nosniff`"),
     "X-Robots-Tag": header("`none`"),
 }
-RECEIVE_ERRORS: tuple[type[BeamError], ...] = (
-    Reserved,
-    MissingKey,
-    KeyTooLong,
-    NotFound,
-    Gone,
-    PreconditionFailed,
+OF_A_SENDER = (
+    field("Content-Disposition", "its file name, if there is no `name`"),
+    field("Content-Encoding", "for the receivers"),
+    field("Last-Modified", "for the receivers"),
+    field("X-Piping", "for the receivers"),
+    field(
+        "Repr-Digest",
+        "checked before anybody is told that the file is whole (RFC 9530); `sha-512` too. `Content-Digest` means the "
+        "same",
+        written("digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"),  # of nothing
+    ),
 )
+FILE: Node = {"type": "string", "contentMediaType": "application/octet-stream"}
+FORM: Node = {"type": "object", "properties": {"file": FILE}, "required": ["file"]}
+BODY = {**content("*/*"), **content("multipart/form-data", schema=FORM)}
 OF_A_PART: Node = {
     "Upload-Offset": header("bytes that are here: where to go on", NUMBER),
     "Upload-Complete": header("`?1` if they are all, else `?0`", words("?0", "?1")),
@@ -111,6 +119,7 @@ SEND_ERRORS: tuple[type[BeamError], ...] = (
     ReceiverLost,
     NoReceiver,
     StoreFull,
+    Forbidden,
 )
 
 
@@ -189,30 +198,15 @@ def send(scope: Scope, name: str, summary: str) -> Node:
     if resumes:
         of_a_part = {each: OF_A_PART[each] for each in ("Upload-Offset", "Upload-Complete")}
         responses[202] = response("A part of it is here; the next begins at the offset.", done, of_a_part)
-    fields = [
-        field("Content-Disposition", "its file name, if there is no `name`"),
-        field("Content-Encoding", "for the receivers"),
-        field("Last-Modified", "for the receivers"),
-        field("X-Piping", "for the receivers"),
-        field(
-            "Repr-Digest",
-            "checked before anybody is told that the file is whole (RFC 9530); `sha-512` too. `Content-Digest` means "
-            "the same",
-            written("digest", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:"),  # of nothing
-        ),
-    ]
+    fields = list(OF_A_SENDER)
     if resumes:
         part = "the part that is sent, where it is not all; the first one is sent with `resume` (RFC 9110, 14.4)"
         fields.append(field("Content-Range", part, written("content-range", "bytes 0-3/8")))
     if forwards(scope):
-        errors = (*errors, Forbidden, LengthRequired, ForwardFailed)
+        errors = (*errors, LengthRequired, ForwardFailed)
         fields.append(field("X-Forward-Url", "where the file goes on to while it comes"))
     if policy.auth is not None:
         errors = (*errors, Unauthorized)
-    form = {
-        "type": "object",
-        "properties": {"file": {"type": "string", "contentMediaType": "application/octet-stream"}},
-    }
     found = refusals(*errors)
     if resumes:
         found[409]["headers"] = {"Upload-Offset": {**OF_A_PART["Upload-Offset"], "required": False}}
@@ -224,27 +218,31 @@ def send(scope: Scope, name: str, summary: str) -> Node:
         text="The answer comes when it is known how it went: delivered, or stored. Of a form, the first part that has "
         "a file name is the file.",
         parameters=[*(option(scope, each, OF_A_SEND) for each in options_of_a_send(scope)), *fields],
-        body={**content("*/*"), **content("multipart/form-data", schema=form)},
-        security=[{"secret": []}] if policy.auth is not None else None,
+        body=BODY,
+        security=security(policy),
     )
 
 
-def conditions(policy: Policy) -> list[Node]:
-    """The headers of a request that depend on what is there."""
-    return [
+def security(policy: Policy) -> list[Node] | None:
+    """What a sender has to show."""
+    return None if policy.auth is None else [{"secret": []}]
+
+
+def reading(policy: Policy) -> tuple[list[Node], dict[int, Node], tuple[type[BeamError], ...]]:
+    """What every GET of a file has in common: headers that say which part is wanted, answers, and errors."""
+    fields = [
         field("If-Match", "the ETag that must still be there, or `*`"),
         field("If-None-Match", "the ETag of what the receiver has: 304 if that is still kept"),
     ]
-
-
-def receive(scope: Scope) -> Node:
-    """GET."""
-    policy = scope.policy
-    errors: tuple[type[BeamError], ...] = (*RECEIVE_ERRORS, ServiceWorkerRefused)
-    fields = conditions(policy)
-    headers = dict(OF_A_FILE)
+    errors: tuple[type[BeamError], ...] = (
+        NotFound,
+        Gone,
+        PreconditionFailed,
+        ServiceWorkerRefused,
+        SenderLost,
+    )
     responses = {
-        200: response("The file, while it comes; or a page about it, for browsers.", content("*/*")),
+        200: response("The file, while it comes.", content("*/*"), OF_A_FILE),
         304: response(meaning(NotModified), headers={"ETag": ETAG}),
     }
     if policy.parts:
@@ -253,13 +251,21 @@ def receive(scope: Scope) -> Node:
             field("Range", "what is wanted; of a running transfer too", written("range", "bytes=0-", "bytes=0-99")),
             field("If-Range", "the ETag of what was got of it before"),
         ]
-        headers["Content-Range"] = header("`bytes N-M/LENGTH`; where the length is not known, it is `*` (RFC 8673)")
-        responses[206] = response("A part of it.", content("*/*"), headers)
+        part = header("`bytes N-M/LENGTH`; where the length is not known, it is `*` (RFC 8673)")
+        responses[206] = response("A part of it.", content("*/*"), {**OF_A_FILE, "Content-Range": part})
+    return fields, responses, errors
+
+
+def receive(scope: Scope) -> Node:
+    """GET."""
+    policy = scope.policy
+    fields, responses, errors = reading(policy)
+    responses[200] = response("The file, while it comes; or a page about it, for browsers.", content("*/*"))
     if policy.exact:
         errors = (*errors, Established)
     if policy.claims:
         responses[307] = response("It is at an address that only you know.", headers={"Location": header("that")})
-    found = refusals(*errors)
+    found = refusals(Reserved, MissingKey, KeyTooLong, *errors)
     found[404]["content"] = {**found[404]["content"], **content("text/html", schema=STRING)}
     asked = [option(scope, each, OF_A_RECEIVE) for each in OF_A_RECEIVE if each in policy.options]
     if "download" in policy.options:
@@ -277,18 +283,18 @@ def receive(scope: Scope) -> Node:
 
 def describe(scope: Scope) -> Node:
     """HEAD."""
-    policy = scope.policy
     progress = {name: {**each, "required": False} for name, each in OF_A_PART.items()}  # of one that can be resumed
+    fields, responses, _ = reading(scope.policy)
+    responses[200] = response("It is there.", content("*/*"), {**OF_A_FILE, **progress})
     return operation(
         "describe",
         TAG,
         "What a GET would bring, without taking it",
         {
-            **refusals(*RECEIVE_ERRORS),
-            200: response("It is there.", content("*/*"), {**OF_A_FILE, **progress}),
-            304: response(meaning(NotModified), headers={"ETag": ETAG}),
+            **refusals(Reserved, MissingKey, KeyTooLong, NotFound, Gone, PreconditionFailed),
+            **{status: responses[status] for status in (200, 304)},
         },
-        parameters=conditions(policy),
+        parameters=fields[:2],
     )
 
 

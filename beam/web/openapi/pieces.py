@@ -132,6 +132,7 @@ def operation(
 
 
 SENTENCE = {**content("text/plain", schema=STRING), **content("application/json", schema=ref("Error"))}
+PROBLEM = {**content("application/problem+json", schema=ref("Problem")), **SENTENCE}  # below /api
 RETRY_AFTER = header("seconds after which to try again", NUMBER)
 OF_STATUS: dict[int, Node] = {
     Unauthorized.status: {"WWW-Authenticate": header("`Bearer`", {"const": "Bearer"})},
@@ -158,11 +159,32 @@ def meaning(error: type[BeamError]) -> str:
     return text[0].upper() + text[1:]
 
 
+def refusal(errors: Iterable[type[BeamError]], body: Node) -> Node:
+    """The answer that tells of ``errors``, which have one status."""
+    texts = dict.fromkeys(map(meaning, errors))
+    (status,) = {each.status for each in errors}
+    return response(" ".join(texts), body, OF_STATUS.get(status))
+
+
+def of_status(status: int, errors: Iterable[type[BeamError]]) -> list[type[BeamError]]:
+    """Those of ``errors`` that have ``status``."""
+    return [each for each in errors if each.status == status]
+
+
+def common() -> dict[str, Node]:
+    """The answers of which every operation speaks, by their names among the components."""
+    shapes = ("Sentence", SENTENCE), ("Problem", PROBLEM)
+    statuses = {each.status for each in ALWAYS}
+    return {f"{name}{status}": refusal(of_status(status, ALWAYS), body) for name, body in shapes for status in statuses}
+
+
 def refusals(*errors: type[BeamError], body: Node = SENTENCE) -> dict[int, Node]:
     """The answers that tell of ``errors`` and of what any request may meet, by status."""
-    found: dict[int, list[str]] = {}
-    for each in (*errors, *ALWAYS):
-        sentences = found.setdefault(each.status, [])
-        if meaning(each) not in sentences:
-            sentences.append(meaning(each))
-    return {status: response(" ".join(texts), body, OF_STATUS.get(status)) for status, texts in found.items()}
+    found: dict[int, Node] = {}
+    for status in {each.status for each in (*errors, *ALWAYS)}:
+        own = of_status(status, errors)
+        name = f"{'Sentence' if body is SENTENCE else 'Problem'}{status}"
+        found[status] = (
+            refusal([*own, *of_status(status, ALWAYS)], body) if own else {"$ref": f"#/components/responses/{name}"}
+        )
+    return found

@@ -21,7 +21,7 @@ from beam.errors import (
     UnsupportedVersion,
     WrongType,
 )
-from beam.web.openapi.keys import option, options_of_a_send
+from beam.web.openapi.keys import option, options_of_a_send, security
 from beam.web.openapi.pieces import (
     NUMBER,
     Node,
@@ -83,11 +83,6 @@ def uploads(scope: Scope) -> dict[str, Node]:
     }
 
 
-def security(scope: Scope) -> list[Node] | None:
-    """What a sender has to show."""
-    return None if scope.policy.auth is None else [{"secret": []}]
-
-
 def create(scope: Scope) -> Node:
     """POST."""
     fields = [
@@ -121,7 +116,7 @@ def create(scope: Scope) -> Node:
         "creation-defer-length, termination, checksum, expiration; concatenation where a store keeps.",
         parameters=[*(option(scope, each, OF_A_SEND) for each in options_of_a_send(scope)), *fields],
         body=A_PART,
-        security=security(scope),
+        security=security(scope.policy),
     )
 
 
@@ -166,7 +161,7 @@ def take(scope: Scope) -> Node:
         ],
         body=A_PART,
         needs_body=True,
-        security=security(scope),
+        security=security(scope.policy),
     )
 
 
@@ -178,7 +173,7 @@ def remove(scope: Scope) -> Node:
         "End an upload; its receivers are cut",
         {**refused(scope, NotFound, Gone), 204: response("It has ended.", headers=RESUMABLE)},
         parameters=[SAYS_VERSION],
-        security=security(scope),
+        security=security(scope.policy),
     )
 
 
