@@ -8,6 +8,7 @@ from beam.options import SendOptions
 from beam.transfer import Offer, Transfer
 
 CONVERTER = make_converter(detailed_validation=False)
+CONVERTER.register_unstructure_hook(float, float)  # what is read is written as it was, also where it was an integer
 
 
 @frozen

@@ -36,12 +36,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Api]]:
     """Start a server with flags of the test's own, on the test's own folder; the one before has to have ended."""
     servers: list[Server] = []
 
-    def start(*flags: str, store: str = "", fields: tuple[str, ...] = ()) -> Api:
+    def start(*flags: str, store: str = "", most_descriptors: int | None = None) -> Api:
         log = tmp_path / f"log-{len(servers)}"
-        server = Server("--store", store or f"disk:{tmp_path / 'store'}", *flags, log=log)
+        flags = ("--store", store or f"disk:{tmp_path / 'store'}", *flags)
+        server = Server(*flags, log=log, most_descriptors=most_descriptors)
         servers.append(server)
         server.wait_until_up()
-        return Api(server, *fields)
+        return Api(server)
 
     yield start
     close_all()

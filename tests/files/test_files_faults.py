@@ -57,14 +57,17 @@ def test_files_outlive_the_server(serve: Callable[..., Api], number: signal.Sign
     api.clear()
 
 
-def test_many_files(serve: Callable[..., Api]) -> None:
-    """A server stops soon and starts soon with more of them than calls fit into one another."""
+def test_many_files(serve: Callable[..., Api], tmp_path: Path) -> None:
+    """A server stops soon, and starts with more of them than it may have descriptors: nothing is written anew."""
     api = serve()
     with ThreadPoolExecutor(8) as pool:
         assert {answer.status for answer in pool.map(api.post, [b"x"] * 500)} == {201}
     end(api, signal.SIGTERM)
-    api = serve()
+    records = {path.parent.name: path.stat().st_ino for path in (tmp_path / "store").rglob("record")}
+    assert len(records) == 500
+    api = serve(most_descriptors=200)
     assert len(api.list(per_page=1000)) == 500
+    assert {path.parent.name: path.stat().st_ino for path in (tmp_path / "store").rglob("record")} == records
     api.clear()
 
 
