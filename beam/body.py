@@ -72,6 +72,8 @@ class Body:
 
         :raises BadRequest: it has more than is missing.
         """
+        self.received -= len(self._last)  # the last part broke off before its end was told: this byte comes again
+        self._last = b""
         end = None if length is None else self.received + length
         if end is not None and self.length is not None and end > self.length:
             raise BadRequest(f"The part ends at {end}, behind the {self.length} bytes of the file; send it again.")
@@ -114,16 +116,19 @@ class Body:
         self.received += n
         if self.limit is not None and self.received > self.limit:
             raise TooLarge(f"The file is larger than the {self.limit} bytes that this server takes.")
-        for each in self._hashes.values():
-            each.update(self._view[:n])
-        if self._check is not None:
-            self._check.take(self._view[:n])
         if self._withholds and self.received == self.length and n:
             n -= 1
             self._last = bytes(self._view[n : n + 1])
+        self._look_at(self._view[:n])
         self._view = EMPTY
         if n:
             self.spool.commit(n)
+
+    def _look_at(self, data: memoryview) -> None:
+        for each in self._hashes.values():
+            each.update(data)
+        if self._check is not None:
+            self._check.take(data)
 
     def write(self, pieces: deque[bytes | memoryview]) -> None:
         """Copy of ``pieces`` what there is room for; the rest stays in them.
@@ -165,6 +170,7 @@ class Body:
         """
         if self.length is not None and self.received != self.length:
             raise BadRequest(f"The body has {self.received} bytes where {self.length} were announced; send it again.")
+        self._look_at(memoryview(self._last))
         digests = {name: each.digest() for name, each in self._hashes.items()}
         for name, value in self._announced.items():
             if digests[name] != value:

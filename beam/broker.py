@@ -26,6 +26,7 @@ from beam.errors import (
     Outcome,
     Replaced,
     Suspended,
+    TakenOver,
     TooLarge,
 )
 from beam.interfaces import IFound, ILastingSpool, IStore
@@ -35,7 +36,7 @@ from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
 from beam.record import Record
 from beam.rendezvous import HAS_RECEIVERS, Rendezvous
-from beam.sending import Sending
+from beam.sending import TAKEN_OVER, Sending
 from beam.throttle import Shaper
 from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
 
@@ -189,8 +190,15 @@ class Broker:
         transfer.saved = True
         return transfer.spool.save()
 
+    def settle(self, transfer: Transfer) -> "Deferred[None]":
+        """Fires when what came of ``transfer`` is as safe as its store makes it; never, if the transfer ends before."""
+        spool = transfer.spool
+        return spool.settle() if ILastingSpool.providedBy(spool) else succeed(None)
+
     def resume(self, transfer: Transfer, sender: ISender, offset: int) -> None:
         """``sender`` goes on with ``transfer``; one that is still there loses its place.
+
+        What that one does when it hears so comes before the return: ``sender`` may have been cut, or told of the end.
 
         :raises OffsetDiffers: its file does not end at ``offset``.
         """
@@ -209,16 +217,16 @@ class Broker:
 
     def dismiss(self, transfer: Transfer) -> None:
         """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
-        sending = self._lives[transfer].sending
-        if sending.sender is not None and not transfer.is_whole:
-            sending.dismiss()
+        sender = self._lives[transfer].sending.sender
+        if sender is not None and not transfer.is_whole:
             self.away(transfer)
+            sender.cut(TakenOver(TAKEN_OVER))
 
     def away(self, transfer: Transfer) -> None:
         """The sender has left, and has from now on the time that it asked for to come back."""
         assert transfer.options.resume is not None, "the sender said that it may come back"
         self._lives[transfer].sending.go(transfer.options.resume)
-        self._look_whether_drained()
+        self._let_rest()
 
     def whole(self, transfer: Transfer, digests: Mapping[str, bytes]) -> None:
         """The last byte of the body is in the spool."""
@@ -243,7 +251,7 @@ class Broker:
                 self._look_whether_to_forward(transfer)
                 self._look_whether_to_tell(transfer)
                 self._look_whether_spent(transfer)
-            self._look_whether_drained()
+            self._let_rest()
 
     def lost(self, transfer: Transfer, sender: ISender) -> None:
         """The connection of ``sender`` broke, or has brought its part."""
@@ -423,7 +431,7 @@ class Broker:
                 self._tell(transfer, News.LEFT)
             if transfer.outcome is None:
                 self._after_delivery(transfer)
-        self._look_whether_drained()
+        self._let_rest()
 
     def _after_delivery(self, transfer: Transfer) -> None:
         if transfer.receiving == 0:
@@ -533,7 +541,7 @@ class Broker:
                 for receiver in list(receivers):
                     self.leave(key, receiver)
                     receiver.refuse(Draining(DRAINING))
-            self._look_whether_drained()
+            self._let_rest()
         return self.drained
 
     def cut(self) -> None:
@@ -543,14 +551,15 @@ class Broker:
         for delivery in list(self.deliveries):
             delivery.receiver.cut(Draining(DRAINING))
 
-    def _look_whether_drained(self) -> None:
-        """Nobody waits for what goes on at the next start."""
-        if self.drained is None or self.drained.called:
-            return
-        for transfer, life in list(self._lives.items()):
+    def _let_rest(self) -> None:
+        """While the server drains, nobody waits for what goes on at its next start."""
+        for transfer, life in list(self._lives.items()) if self.drained is not None else ():
             if transfer.saved and life.sending.sender is None and not transfer.receiving:
-                self.fail(transfer, Suspended(PARTING))  # which may have ended others by now
-        if not self.rendezvous.transfers and not self.deliveries and not self.drained.called:
+                self.fail(transfer, Suspended(PARTING))
+        self._look_whether_drained()
+
+    def _look_whether_drained(self) -> None:
+        if self.drained is not None and not (self.drained.called or self.rendezvous.transfers or self.deliveries):
             self.drained.callback(None)
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ PARAMETERS = (
 )
 MOST_CHUNKS = 1_000_000
 MISSING = "The parameter {} is missing; it is a field of the form that stands before the file, or in the query."
+LARGEST = 1 << 53  # bytes
 LONGEST = 1024  # characters of an identifier or a name
 
 
@@ -118,6 +119,8 @@ def plan_of(given: Mapping[str, str]) -> Plan:
     chunks, chunk_size = number(given, "flowTotalChunks") or 0, number(given, "flowChunkSize") or 0
     if chunks > MOST_CHUNKS:
         raise BadRequest(f"The file has more than {MOST_CHUNKS} chunks; choose larger ones.")
+    if chunks * chunk_size > LARGEST:
+        raise BadRequest("No disk holds so many chunks (flowTotalChunks) of such a size (flowChunkSize).")
     size = number(given, "flowTotalSize", 0)
     plan = Plan(given["flowIdentifier"], given["flowFilename"], chunks, chunk_size, size)
     if size is not None and not least(plan) <= size - (chunks - 1) * chunk_size < 2 * chunk_size:

@@ -142,6 +142,9 @@ class ILastingSpool(ISpool):
         fails with a ``BeamError``.
         """
 
+    def settle() -> "Deferred[None]":
+        """Fires when all that has come would be there if the server were killed; never, if the spool fails before."""
+
     def suspend(error: BeamError) -> None:
         """As ``abort`` for those who read and fill, but what was saved stays for the next start.
 

@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from beam.body import Body
-from beam.errors import BeamError
+from beam.errors import BadRequest, BeamError
 from beam.interfaces import IReader, ISink
 
 
@@ -32,10 +32,12 @@ class Pump:
         while not self._stopped and (view := self._reader.peek()):
             room = self._body.room()
             n = min(len(view), len(room))
-            if not n:
+            if not n and self._body.missing != 0:
                 return
-            room[:n] = view[:n]
             try:
+                if not n:
+                    raise BadRequest("There is more than the file may have; send it again.")
+                room[:n] = view[:n]
                 self._body.commit(n)
             except BeamError as error:
                 self.stop()

@@ -42,7 +42,7 @@ def decode(data: bytes) -> Record:
     """
     try:
         return CONVERTER.loads(data, Record)
-    except (BaseValidationError, TypeError, KeyError, AttributeError) as error:
+    except (BaseValidationError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"no record: {error}") from None
 
 

@@ -13,6 +13,7 @@ from beam.peers import ISender, News
 from beam.policy import Policy
 from beam.transfer import BODY_IS_COMING, Transfer
 
+TAKEN_OVER = "The sender goes on with this file by another connection."
 TICK = 1.0  # seconds between two looks at a sender: whether its peer is gone, or idle
 
 
@@ -52,13 +53,15 @@ class Sending:
         self._absence = Deadline(lambda _: self.hub.given_up(self.transfer))
 
     def come(self, sender: ISender) -> None:
-        """``sender`` is there; one that was loses its place."""
-        self.dismiss()
+        """``sender`` is there; one that was loses its place.  It may come back at once, and take this one's."""
         now = self.hub.clock.seconds()
-        self.sender = sender
+        former, self.sender = self.sender, sender
         self._patience = Patience(self.hub.policy.idle_timeout, now)
         self.hub.at(self._absence, inf)
         self.hub.at(self._watch, now + TICK)
+        if former is not None:
+            self.transfer.spool.unregisterProducer()
+            former.cut(TakenOver(TAKEN_OVER))
 
     def go(self, absence: float) -> None:
         """It is away, and has ``absence`` seconds to come back if there is more to come."""
@@ -67,13 +70,6 @@ class Sending:
         self.hub.at(self._watch, inf)
         if self.transfer.state in BODY_IS_COMING:
             self.hub.at(self._absence, self.hub.clock.seconds() + absence)
-
-    def dismiss(self) -> None:
-        """Whoever is there shall leave: another connection takes its place."""
-        sender, self.sender = self.sender, None
-        if sender is not None:
-            self.transfer.spool.unregisterProducer()
-            sender.cut(TakenOver("The sender goes on with this file by another connection."))
 
     def tell(self, news: News) -> None:
         """Tell it what happens, unless it has its answer."""
@@ -99,14 +95,14 @@ class Sending:
         if sender is None or self.told:
             return
         could = transfer.state in BODY_IS_COMING and not transfer.spool.paused and not sender.was_held()
-        if sender.peer_gone():
-            self.hub.lost(transfer, sender)
-        elif self._patience.is_over(now, sender.moved(), could):
+        gone = sender.peer_gone()
+        if gone or self._patience.is_over(now, sender.moved(), could):
             error = RequestTimeout("Nothing came from the sender for too long; send the file again.")
-            if transfer.options.resume is None:
-                self.hub.fail(transfer, error)
-            else:
+            if gone or transfer.options.resume is not None:
                 self.hub.lost(transfer, sender)
-                sender.cut(error)
+            else:
+                self.hub.fail(transfer, error)
+            if transfer.options.resume is not None:
+                sender.cut(error)  # what of it has not been read must not come in behind another connection's bytes
         if transfer.outcome is None and self.sender is not None:
             self.hub.at(self._watch, now + TICK)

@@ -123,11 +123,12 @@ class DiskStore:
                 fd = open_file(found.folder.data, length)
             spool = KeptSpool(length, found.hand_over(fd, length, length), place, self._memory, self._offload, failed)
         else:
-            size = found.size - found.size % BLOCK
-            ring = self._ring(length, size)
+            begun = found.size % BLOCK  # bytes of the last block, which is written again with the rest of it
+            ring = self._ring(length, found.size - begun)
             with refused(ring.release):
-                fd = open_file(found.folder.data, size)
-            blob = found.hand_over(fd, size, length)
+                fd = open_file(found.folder.data, None)
+                ring.commit(os.preadv(fd, [ring.room()[:begun]], found.size - begun))
+            blob = found.hand_over(fd, found.size - begun, length)
             spool = LastingSpool(ring, blob, place, self._memory, self._offload, failed)
         spool.recorded = found.record
         return spool

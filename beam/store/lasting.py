@@ -6,7 +6,7 @@ There may be more of them than descriptors, so that each has one only while it i
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -42,6 +42,10 @@ class Lasting(FileSpool):
         if not self._released:
             raise failure_of(failure)
         return Deferred()  # nobody wants to know any more
+
+    def settle(self) -> Deferred[None]:
+        """See ``ILastingSpool.settle``; here nothing is told before it is in the file."""
+        return succeed(None)
 
     def open(self, position: int, holds: bool) -> FileReader:
         reader = super().open(position, holds)
@@ -93,6 +97,13 @@ class Lasting(FileSpool):
 @implementer(ILastingSpool)
 class LastingSpool(Lasting, DiskSpool):
     """A body that comes from its start to its end, perhaps with a restart of the server in between."""
+
+    def unregisterProducer(self) -> None:
+        super().unregisterProducer()
+        self.settle()  # who knows when more comes
+
+    def settle(self) -> Deferred[None]:
+        return self._writer.settle()
 
     def suspend(self, error: BeamError) -> None:
         if self._place.saved and not self._released:

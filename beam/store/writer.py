@@ -5,12 +5,13 @@ It writes in large steps, off the reactor's thread, at the offset that its own p
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from beam.errors import BeamError, StoreFull
 from beam.interfaces import ISink
-from beam.store.blob import LARGE, Blob, Offload, failure_of
+from beam.store.blob import BLOCK, LARGE, Blob, Offload, failure_of
 from beam.store.memory import RingSpool
 
 QUOTA_STEP = 1 << 20  # bytes by which a file of unknown length is charged
@@ -38,6 +39,9 @@ class Writer:
         self._charge = charge
         self._written = written
         self._busy = False
+        self._there = ring.head  # up to where the file has it; all but the last of it in whole blocks
+        self._urged = 0  # up to where to write at once, however little it is
+        self._settling: list[tuple[int, Deferred[None]]] = []
         self._reader = ring.open(ring.base, holds=True)
         self._reader.attach(self)
 
@@ -61,13 +65,36 @@ class Writer:
     def _is_worth_it(self, n: int) -> bool:
         """Whether to write ``n`` bytes now: the sender must not wait for more to come from itself."""
         ring = self._ring
-        return n >= min(LARGE, ring.window.lead // 2) or ring.whole or not ring.has_room()
+        if n >= min(LARGE, ring.window.lead // 2) or self._there < self._urged:
+            return True
+        return ring.whole or not ring.has_room()
+
+    def settle(self) -> Deferred[None]:
+        """Write all that is there, however little: who knows when more comes.  Fires when the file has it."""
+        settled: Deferred[None] = Deferred()
+        self._urged = self._ring.head
+        self._settling.append((self._urged, settled))
+        if self._there < self._urged and self._reader.sink is not None:
+            self.bytes_available()
+        self._tell_settled()
+        return settled
+
+    def _tell_settled(self) -> None:
+        done = [settled for mark, settled in self._settling if mark <= self._there]
+        self._settling = [each for each in self._settling if each[0] > self._there]
+        for settled in done:
+            settled.callback(None)
 
     def _wrote(self, n: int) -> None:
         self._busy = False
         self._blob.drop()
         if self._reader.sink is not None:
-            self._reader.advance(n)
+            there = self._reader.position + n
+            self._there = max(self._there, there)
+            # A block of which more is to come is written again with the rest of it, so that it can go around the cache.
+            is_last = self._ring.whole or there < self._ring.head
+            self._reader.advance(n if is_last else n - n % BLOCK)
+        self._tell_settled()
         if self._reader.sink is not None:
             self.bytes_available()
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from beam.errors import MethodNotAllowed, NotFound
+from beam.broker import DRAINING
+from beam.errors import Draining, MethodNotAllowed, NotFound
 from beam.web.answer import answer
 from beam.web.assembly import Assemblies
 from beam.web.chunk import probe, upload_chunk
@@ -105,6 +106,8 @@ def serve(request: StreamingRequest, files: Files | None, path: str, query: dict
         return
     if method not in routes:
         raise MethodNotAllowed(f"This path takes {allowed}.", {"allow": allowed})
+    if files.scope.broker.drained is not None:  # what is kept waits for the next start
+        raise Draining(DRAINING)
     if method not in READING:
         check_secret(files.scope.policy, bearer(request))
     routes[method].answer(Asked(request, files, query, id))

@@ -7,15 +7,15 @@ from uuid import uuid4
 
 from attrs import define, evolve, field
 
-from beam.broker import DRAINING, Broker
-from beam.errors import BeamError, Draining, KeyInUse, SenderLost, TooLarge
+from beam.broker import Broker
+from beam.errors import BeamError, KeyInUse, SenderLost, TooLarge
 from beam.excerpt import excerpt
 from beam.flow import Chunk, Plan, chunk_of, plan_of
 from beam.interfaces import IPieceSpool
 from beam.options import SendOptions
 from beam.policy import Policy
 from beam.transfer import Transfer
-from beam.web.media import HEAD, TAIL, type_check, type_of
+from beam.web.media import HEAD, TAIL, TypeCheck, type_check, type_of
 
 OTHER_FILE = "Another file has this identifier (flowIdentifier): its name or its numbers differ; choose another one."
 GONE = SenderLost("The sender left before the end of its chunk.")
@@ -85,9 +85,10 @@ class Assemblies:
         """
         plan = plan_of(given)
         assembly = self._all().get(plan.identifier)
-        if assembly is not None and not assembly.plan.agrees(plan):
+        size = None if assembly is None else assembly.transfer.length
+        if assembly is not None and not evolve(assembly.plan, size=size).agrees(plan):
             raise KeyInUse(OTHER_FILE)
-        return chunk_of(given, None if assembly is None else assembly.transfer.length), assembly
+        return chunk_of(given, size), assembly
 
     def take(self, assembly: Assembly | None, chunk: Chunk) -> Assembly:
         """``chunk`` begins to come, of ``assembly`` or of a file that begins with it.
@@ -97,8 +98,6 @@ class Assemblies:
         broker, plan = self._broker, chunk.plan
         limit, least = broker.policy.max_pipe_size, chunk.start + (chunk.length or 0)
         least = max(least, (plan.chunks - 1) * plan.chunk_size)
-        if broker.drained is not None:
-            raise Draining(DRAINING)
         if assembly is not None and chunk.number in assembly.coming:
             raise KeyInUse(ON_ITS_WAY.format(chunk.number))
         if limit is not None and least > limit:
@@ -150,6 +149,22 @@ class Assemblies:
             broker.fail(transfer, error)
         if transfer.outcome is None:
             broker.whole(transfer, {})
+
+
+class StartCheck(TypeCheck):
+    """Looks at the start of a file; its end is looked at when it is whole."""
+
+    def end(self) -> None:
+        """That was not all."""
+
+
+def start_check(policy: Policy, chunk: Chunk) -> StartCheck | None:
+    """What ``chunk`` has to pass, if anything."""
+    if chunk.number > 1 or not (policy.allow_types or policy.deny_types):
+        return None
+    check = StartCheck(policy.allow_types, policy.deny_types)
+    check.filename = chunk.plan.filename
+    return check
 
 
 async def look_at(transfer: Transfer, policy: Policy) -> None:

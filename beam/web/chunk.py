@@ -11,20 +11,19 @@ from twisted.internet.defer import ensureDeferred
 
 from beam.body import Body
 from beam.deadlines import Deadline
-from beam.errors import BadRequest, BeamError, RequestTimeout, UnsupportedMediaType
+from beam.errors import BadRequest, BeamError, Gone, RequestTimeout, UnsupportedMediaType
 from beam.flow import PARAMETERS, Chunk
 from beam.interfaces import IForwardTarget, ISpool
 from beam.options import one
 from beam.patience import Patience
-from beam.policy import Policy
 from beam.sending import TICK
 from beam.transfer import Offer
 from beam.web.answer import answer, refuse
-from beam.web.assembly import GONE, Assemblies, Assembly
+from beam.web.assembly import GONE, Assemblies, Assembly, start_check
 from beam.web.fields import announced_digests
-from beam.web.files import FileReply, file_of, tell
+from beam.web.files import DELETED, FileReply, file_of, tell
 from beam.web.form import is_form
-from beam.web.media import TypeCheck, type_of
+from beam.web.media import type_of
 from beam.web.offer import offer_of
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
@@ -84,22 +83,6 @@ def tell_of_chunk(request: StreamingRequest, status: int, assembly: Assembly, me
         tell(request, status, {"message": message})
 
 
-class StartCheck(TypeCheck):
-    """Looks at the start of a file; its end is looked at when it is whole."""
-
-    def end(self) -> None:
-        """That was not all."""
-
-
-def start_check(policy: Policy, chunk: Chunk) -> StartCheck | None:
-    """What ``chunk`` has to pass, if anything."""
-    if chunk.number > 1 or not (policy.allow_types or policy.deny_types):
-        return None
-    check = StartCheck(policy.allow_types, policy.deny_types)
-    check.filename = chunk.plan.filename
-    return check
-
-
 class ChunkUpload(Upload):
     """A chunk as a raw body."""
 
@@ -110,7 +93,8 @@ class ChunkUpload(Upload):
         """
         self._assemblies = assemblies
         self._given = given
-        self._piece: ISpool | None = None  # nothing of it is wanted without one
+        self._piece: ISpool | None = None  # where its bytes go, if they are wanted
+        self._taken = False  # whether it is on its way, for others that bring it
         self._came = 0  # bytes, but for those that were read directly
         self._watch = Deadline(self._look)
 
@@ -126,11 +110,15 @@ class ChunkUpload(Upload):
         self._chunk = chunk = self.sized(chunk)
         if assembly is not None and assembly.has(chunk):
             self._join(assembly)
-            self._forget()
+            if self._request.asks_to_continue:
+                self._tell(200, EXISTS)
+            else:
+                self._forget()
             return
         self._join(self._assemblies.take(assembly, chunk))
+        self._taken = True
         try:
-            self._fill_piece(announced)
+            self._begin_chunk(announced)
         except BeamError as error:
             self._assemblies.left(self._assembly, chunk, error)
             raise
@@ -158,16 +146,13 @@ class ChunkUpload(Upload):
         self._transfer = assembly.transfer
 
     def _forget(self) -> None:
-        """Read what comes, unless the client asks first."""
-        request = self._request
-        if request.asks_to_continue:
-            tell_of_chunk(request, 200, self._assembly, EXISTS)
-        else:
-            request.on_lost(self._lost, self._survives_half_close)
-            request.take_body(self)
+        """Read what comes, and keep nothing of it."""
+        self._watch_from(0)
+        self._request.on_lost(self._lost, self._survives_half_close)
+        self._request.take_body(self)
 
-    def _fill_piece(self, announced: dict[str, bytes]) -> None:
-        transfer, chunk, now = self._transfer, self._chunk, self._broker.clock.seconds()
+    def _begin_chunk(self, announced: dict[str, bytes]) -> None:
+        transfer, chunk = self._transfer, self._chunk
         if transfer.offer is None:
             plan = chunk.plan
             kind = type_of(b"", b"", plan.filename)
@@ -177,8 +162,7 @@ class ChunkUpload(Upload):
             self._forget()
             return
         self._piece = self._assembly.spool.piece(chunk.start, chunk.length, self._fail)
-        self._patience = Patience(self._policy.idle_timeout, now, chunk.start)
-        self._broker.at(self._watch, now + TICK)
+        self._watch_from(chunk.start)
         check = start_check(self._policy, chunk)
         self.fill(transfer, Body(self._piece, chunk.start + chunk.length, None, announced, None, check=check))
 
@@ -193,7 +177,7 @@ class ChunkUpload(Upload):
         """The first chunk has told."""
 
     def moved(self) -> int:
-        return self._body.received if self._piece is not None else 0
+        return self._body.received if self._piece is not None else self._came
 
     def take(self, data: bytes) -> None:
         self._came += len(data)
@@ -206,9 +190,16 @@ class ChunkUpload(Upload):
 
     # The end.
 
+    def _finish(self) -> None:
+        if self._piece is None and self._transfer.outcome is not None:
+            self._fail(Gone(DELETED))  # there is no piece that would tell
+        else:
+            super()._finish()
+
     def settle(self) -> None:
         if self._told:
             return
+        self._broker.at(self._watch, inf)
         if self._piece is not None:
             self._chunk.check((self._chunk.length or 0) - (self._body.missing or 0))
             self._body.end()
@@ -217,7 +208,6 @@ class ChunkUpload(Upload):
             return
         elif self._came:
             raise BadRequest("The file is said to be empty (flowTotalSize) and is not; send it again.")
-        self._broker.at(self._watch, inf)
         ensureDeferred(self._arrive())
 
     async def _arrive(self) -> None:
@@ -258,6 +248,7 @@ class ChunkUpload(Upload):
         self._pieces.clear()
         if self._piece is not None:
             self._piece.abort(error)
+        if self._taken:
             self._assemblies.left(self._assembly, self._chunk, error)
 
     def _lost(self) -> None:
@@ -267,14 +258,23 @@ class ChunkUpload(Upload):
             self._told = True
             self._give_up(GONE)
 
+    def _watch_from(self, start: int) -> None:
+        """Look from now on whether the sender is gone, or idle; ``start`` is what it has moved."""
+        now = self._broker.clock.seconds()
+        self._patience = Patience(self._policy.idle_timeout, now, start)
+        self._broker.at(self._watch, now + TICK)
+
     def _look(self, now: float) -> None:
         """Give up a sender that is gone, or idle."""
-        if self.peer_gone():
+        fills = self._piece is not None
+        waits = fills and (self._body.spool.paused or self.was_held())
+        if fills and self.peer_gone():
             self._lost()
-        elif self._patience.is_over(now, self.moved(), not (self._body.spool.paused or self.was_held())):
+        elif self._patience.is_over(now, self.moved(), not waits):
             self._fail(RequestTimeout("Nothing came of the chunk for too long; send it again."))
         else:
-            self._broker.away(self._transfer)
+            if fills:
+                self._broker.away(self._transfer)  # its time begins with the last byte
             self._broker.at(self._watch, now + TICK)
 
 

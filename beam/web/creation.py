@@ -34,6 +34,8 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
     policy, broker = scope.policy, scope.broker
     concat = request.field("upload-concat") or ""
     sources = sources_of(broker, concat)
+    if sources and (request.field("upload-length") or request.field("upload-defer-length")):
+        raise BadRequest("An upload that is joined from others has their length; leave out Upload-Length.")
     length = sum(each.spool.head for each in sources) if sources else announced_length(request)
     if request.length != 0:
         check_type(request)
@@ -69,9 +71,11 @@ def create(request: StreamingRequest, scope: Scope, query: dict[str, list[str]])
         creation.save(transfer)
     else:
         reply = TusReply(request, 201, headers, broker.save(transfer))
-        part = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
+        checked = CheckedPart(request, scope, transfer, reply, checksum) if checksum else None
+        part = checked or PartUpload(request, scope, transfer, reply)
+        part.is_first = True
         try:
-            (part or PartUpload(request, scope, transfer, reply)).go_on(0, length)
+            part.go_on(0, length)
         except BeamError as error:  # the sender does not hear the name, and cannot go on
             creation.cut(error)
             broker.fail(transfer, error)
@@ -111,6 +115,7 @@ class Creation:
         self._answered = False
         self._sources: list[Transfer] = []
         self._body: Body | None = None
+        self._pump: Pump | None = None  # from the source that is being read
 
     def save(self, transfer: Transfer) -> None:
         """Answer when the upload is written down."""
@@ -118,13 +123,14 @@ class Creation:
         def saved(_: None) -> None:
             if transfer.outcome is None and not self._answered:
                 self._answered = True
-                if transfer.length == 0:
-                    self._broker.whole(transfer, {})
-                else:
+                if transfer.length != 0:
                     self._broker.lost(transfer, self)
                 self._reply.parted(transfer)
 
-        self._broker.save(transfer).addCallback(saved)
+        saving = self._broker.save(transfer)
+        if transfer.length == 0:
+            self._broker.whole(transfer, {})  # at once: a receiver of nothing has it all as soon as its head comes
+        saving.addCallback(saved)
 
     def join(self, transfer: Transfer, sources: list[Transfer]) -> None:
         """Fill the upload from ``sources``, and answer when it is whole."""
@@ -139,7 +145,8 @@ class Creation:
             if error is not None:
                 self._broker.fail(transfer, error)
             elif source is not None:
-                Pump(source.spool.open(0, True), body, next_one).start()
+                self._pump = Pump(source.spool.open(0, True), body, next_one)
+                self._pump.start()
             else:
                 self._broker.whole(transfer, body.end())
 
@@ -150,6 +157,8 @@ class Creation:
         """Nothing is said before the end."""
 
     def transfer_ended(self, transfer: Transfer) -> None:
+        if self._pump is not None:
+            self._pump.stop()
         if not self._answered:
             self._answered = True
             self._reply.end(transfer)
@@ -167,5 +176,8 @@ class Creation:
         return False
 
     def cut(self, error: BeamError) -> None:
-        """A part comes: its reply is the answer."""
+        """A part comes: its reply is the answer, unless others were joined here."""
         self._answered = True
+        if self._pump is not None:
+            self._pump.stop()
+            self._reply.dismiss(error)

@@ -14,12 +14,11 @@ from attrs import evolve
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.defer import ensureDeferred
 
-from beam.broker import DRAINING, Broker
+from beam.broker import Broker
 from beam.deadlines import Deadline
 from beam.errors import (
     BadRequest,
     BeamError,
-    Draining,
     Gone,
     NotFound,
     RequestTimeout,
@@ -71,11 +70,8 @@ def find(broker: Broker, id: str) -> Transfer:
     """The file.
 
     :raises NotFound: there is none.
-    :raises Draining: it waits for the next start of the server.
     """
     transfer = broker.rendezvous.transfers.get(id)
-    if transfer is None and broker.drained is not None:
-        raise Draining(DRAINING)
     if transfer is None or transfer.offer is None:
         raise NotFound(f"There is no file with this id; GET {PREFIX} lists those that are here.")
     return transfer

@@ -1,7 +1,7 @@
 """Parts of a body, each by a request of its own: the sender is back and goes on."""
 
 from beam.body import Body
-from beam.errors import BadRequest, BeamError, ChecksumMismatch, DigestMismatch, Gone, TooLarge
+from beam.errors import BadRequest, BeamError, ChecksumMismatch, DigestMismatch, Gone, TakenOver, TooLarge
 from beam.interfaces import ISpool
 from beam.pump import Pump
 from beam.transfer import Transfer
@@ -12,7 +12,12 @@ from beam.web.upload import Upload, body_of
 
 
 class PartUpload(Upload):
-    """A part of the body of ``transfer``, whose sender is back."""
+    """A part of the body of ``transfer``, whose sender is back.
+
+    :ivar is_first: whether its answer tells how to go on: if it is never given, nobody can.
+    """
+
+    is_first = False
 
     def __init__(
         self, request: StreamingRequest, scope: Scope, transfer: Transfer, reply: SenderReply | None = None
@@ -20,12 +25,14 @@ class PartUpload(Upload):
         super().__init__(request, scope, transfer.key, transfer.options, reply)
         self._transfer = transfer
 
-    def go_on(self, offset: int, total: int | None) -> None:
+    def go_on(self, offset: int, total: int | None, stop: int | None = None) -> None:
         """Take the part that begins at ``offset``, of a body of ``total`` bytes if that is known.
 
+        :param stop: where the part ends at the latest, if not where the request does.
         :raises BeamError: the refusal; the transfer is as it was.
         """
         transfer, limit, length = self._transfer, self._policy.max_pipe_size, self._request.length
+        length = length if stop is None else stop - offset
         before = transfer.length
         if total is not None and before not in (None, total):
             raise BadRequest(f"The file has {before} bytes, and not {total}; send the one that was begun.")
@@ -36,6 +43,8 @@ class PartUpload(Upload):
         if total is not None and offset + (length or 0) > total:
             raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
         self._broker.resume(transfer, self, offset)
+        if self._told:  # the connection whose place this one took has brought the next request
+            return
         if transfer.body is None:
             transfer.body = body_of(transfer, self._policy, {})
         if total != before:
@@ -53,6 +62,18 @@ class PartUpload(Upload):
 
     def is_last(self) -> bool:
         return self._body.is_whole
+
+    def cut(self, error: BeamError) -> None:
+        if self.is_first and not self._told and not isinstance(error, TakenOver):
+            self._broker.fail(self._transfer, error)
+        else:
+            super().cut(error)
+
+    def _lost(self) -> None:
+        forsaken = self.is_first and not self._is_done
+        super()._lost()
+        if forsaken:
+            self._broker.given_up(self._transfer)
 
 
 class CheckedPart(PartUpload):
@@ -74,6 +95,10 @@ class CheckedPart(PartUpload):
         self._staging: ISpool | None = None
         self._pump: Pump | None = None
 
+    @property
+    def _is_done(self) -> bool:
+        return self._told  # what lies in a spool of its own is let go with it
+
     def take_part(self, body: Body) -> None:
         self._target = body
         try:
@@ -94,6 +119,7 @@ class CheckedPart(PartUpload):
         if self._told or self._staging is None:
             return
         self._request.resume_reading()
+        self._leave_pace()
         try:
             self._body.end()
         except DigestMismatch:

@@ -62,7 +62,8 @@ def is_person(request: StreamingRequest) -> bool:
 
 def is_api(scope: Scope, path: str) -> bool:
     """Whether ``path`` (decoded, without its first slash) is one of those for programs."""
-    return not scope.prefix and path.split("/")[0] == "api" and "api" in OWN[scope.policy.pages].folders
+    own = OWN.get(scope.policy.pages)
+    return own is not None and "api" in own.folders and not scope.prefix and path.split("/")[0] == "api"
 
 
 class Root(Resource):

@@ -46,7 +46,7 @@ def send(
     if part is not None and transfer is not None and transfer.options.resume is not None:
         back = PartUpload(request, scope, transfer)
         back.check_secret(bearer(request))
-        back.go_on(part.start, part.total)
+        back.go_on(part.start, part.total, part.stop)
         return
     if part is not None and part.start:
         raise nothing_to_go_on_with(transfer)
@@ -68,7 +68,7 @@ def send(
             raise BadRequest("A digest field of a form would cover the form, not the file; leave it out.")
         upload = FormUpload(request, scope, key, options, content_type, reply)
     else:
-        upload = Upload(request, scope, key, options, reply, part.total if part is not None else None)
+        upload = Upload(request, scope, key, options, reply, part)
     upload.check_secret(bearer(request))
     named = query.get("store", []) if "store" in policy.options else []
     store = broker.stores[named[0] if named else next(iter(broker.stores))]

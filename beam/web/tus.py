@@ -47,7 +47,8 @@ def tus(request: StreamingRequest, scope: Scope, path: str, query: dict[str, lis
     transfer = scope.broker.rendezvous.upload(path)
     if transfer is None:
         raise NotFound("There is no such upload; begin one with POST.")
-    if transfer.outcome is not None and (transfer.error is not None or method != "HEAD"):
+    is_of_use = transfer.error is None and transfer.notes.get(CONCAT) != "partial"  # a part that is gone joins nothing
+    if transfer.outcome is not None and not (method == "HEAD" and is_of_use):
         raise Gone("This upload has ended; begin another.")
     METHODS[method](request, scope, transfer)
 
@@ -66,7 +67,8 @@ def tell_abilities(request: StreamingRequest, scope: Scope) -> None:
 
 def tell_offset(request: StreamingRequest, scope: Scope, transfer: Transfer) -> None:
     """Answer HEAD: the offset stays as it is told, because a part that still comes ends here."""
-    if transfer.outcome is None:
+    is_final = transfer.notes.get(CONCAT, "").startswith("final")
+    if transfer.outcome is None and not is_final:
         scope.broker.dismiss(transfer)
     headers = progress(transfer)
     if transfer.length is None:
@@ -76,7 +78,7 @@ def tell_offset(request: StreamingRequest, scope: Scope, transfer: Transfer) -> 
     for field, note in (("upload-metadata", METADATA), ("upload-concat", CONCAT)):
         if transfer.notes.get(note):
             headers[field] = transfer.notes[note]
-    if not transfer.is_whole and transfer.notes.get(CONCAT, "").startswith("final"):
+    if not transfer.is_whole and is_final:
         del headers["upload-offset"]
     answer(request, 200, "", headers)
 

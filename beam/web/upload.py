@@ -25,7 +25,7 @@ from beam.throttle import PacedSpool
 from beam.transfer import Forward, Offer, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectUpload
-from beam.web.fields import filename_in
+from beam.web.fields import Part, filename_in
 from beam.web.form import FilePart, FormDecoder, FormField
 from beam.web.media import type_check
 from beam.web.offer import offer_of
@@ -64,7 +64,7 @@ class Upload:
     """A raw body.
 
     :param reply: what the sender hears, if not what the policy says.
-    :param total: bytes of the file, if the request brings only its first part.
+    :param part: what the request brings of the file, if it says so.
     """
 
     doubts_length = False  # whether the length is only what the sender says
@@ -76,14 +76,14 @@ class Upload:
         key: str,
         options: SendOptions,
         reply: SenderReply | None = None,
-        total: int | None = None,
+        part: Part | None = None,
     ) -> None:
         self._request = request
         self._broker = scope.broker
         self._policy = scope.policy
         self._key = key
         self._options = options
-        self._total = total
+        self._part = part
         self._reply = reply or REPLIES[scope.policy.reply](request, scope)
         self._pieces: deque[bytes | memoryview] = deque()  # of the body, not yet in the spool
         self._ended = False
@@ -97,7 +97,7 @@ class Upload:
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
-        return self._request.length if self._total is None else self._total
+        return self._request.length if self._part is None else self._part.total
 
     def check_secret(self, shown: str | None) -> None:
         """Whether the sender may send.
@@ -118,8 +118,8 @@ class Upload:
             forward = Forward(target, "spool" in options.forward, "best-effort" in options.forward)
         transfer = self._broker.send(self._key, options, length, self, forward)
         transfer.body = body_of(transfer, self._policy, announced, doubted=self.doubts_length and length is not None)
-        if self._total is not None:
-            transfer.body.begin_part(self._request.length)
+        if self._part is not None:
+            transfer.body.begin_part(self._part.stop)
         self.fill(transfer, transfer.body)
 
     def fill(self, transfer: Transfer, body: Body) -> None:
@@ -145,7 +145,7 @@ class Upload:
         request = self._request
         disposition = request.field("content-disposition") or ""
         offer = self.described(filename_in(disposition), request.field("content-type"), disposition)
-        if request.length == 0 and not self._total:
+        if request.length == 0 and self._part is None:
             try:
                 self._body.end()  # a receiver of nothing has it all as soon as its head comes
             except BeamError as error:
@@ -235,8 +235,14 @@ class Upload:
             self._broker.whole(self._transfer, self._body.end())
         else:
             self._body.check_part(self._request.length)
+            self._broker.settle(self._transfer).addCallback(self._part_is_safe)
+
+    def _part_is_safe(self, _: None) -> None:
+        """The request may be answered, unless another connection has taken its place meanwhile."""
+        if self._transfer.outcome is None and not self._told:
             self._leave()
-            self._reply.parted(self._transfer)
+            if not self._left:
+                self._reply.parted(self._transfer)
 
     def is_last(self) -> bool:
         """Whether the body is whole with what this request brought."""

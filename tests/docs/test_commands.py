@@ -14,6 +14,9 @@ The convention, as a writer of documents needs it:
 * In a block tagged ``console``, lines that begin with ``$ `` are commands, and the lines below are what each prints:
   ``...`` stands for anything, alone on a line for any lines.  Of what curl says on standard error only its own
   ``curl: (22) ...`` lines count.  Exit statuses other than 0 show in such a line, or by ``echo $?`` behind.
+* A block tagged ``python`` or ``js`` whose first line is a comment that begins with a file's name and a colon
+  (``# send.py: ...``, ``// send.mjs: ...``) is saved as that file, for the blocks below it to run.  Where Node, or the
+  registry for what it installs, is missing, blocks that run ``node`` or ``npm`` are left out, and the test says so.
 * ``sh not-run: REASON`` is for what no test can run here (systemd, docker).  Blocks with other tags, such as ``text``,
   ``ini`` or ``nginx``, hold no commands.
 
@@ -32,6 +35,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -46,9 +50,12 @@ BOUND = 30.0  # seconds for the commands of a block
 INSTALLING = 150.0  # seconds for one that fetches packages
 
 COMMANDS = re.compile(
-    r"^\s*(\$ )?(sudo |[A-Z_]+=\S+ )*(curl|twist|make|pip|python3?|wget|tar|cat|docker|systemctl|nginx|haproxy|kill)\b",
+    r"^\s*(\$ )?(sudo |[A-Z_]+=\S+ )*"
+    r"(curl|twist|make|pip|python3?|node|npm|wget|tar|cat|docker|systemctl|nginx|haproxy|kill)\b",
     re.MULTILINE,
 )
+PROGRAM = re.compile(r"(?:#|//) (?P<name>\S+\.(?:py|mjs)):")
+NODE = re.compile(r"^(?:node|npm)\b", re.MULTILINE)
 TERMINAL = re.compile(r"^# in (?:another|a second|a third|the other) terminal.*$", re.MULTILINE)
 SERVER = re.compile(
     r"^(?P<variables>(?:\w+=\S+ +)*)(?P<command>(?:twist beam|make serve)\b(?!.*--(?:help|version)).*)$", re.MULTILINE
@@ -57,7 +64,7 @@ STATUS = re.compile(
     r"^(?P<command>(?:.*\\\n)*.*?)(?P<background>&?)[ \t]*# exits with (?P<status>\d+)\b.*$", re.MULTILINE
 )
 ADDRESS = re.compile(r"localhost:3000|beam\.example")
-INSTALLS = re.compile(r"\bpip install|make serve|git clone")
+INSTALLS = re.compile(r"\b(?:pip|npm) install|make serve|git clone")
 # A quoted string, a comment or a redirection, each left alone, or the sign of a command in the background.
 BACKGROUND = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|(?:(?<=\s)|^)#.*$|&&|[<>]&|&>|(?P<sign>&)""", re.MULTILINE)
 
@@ -92,24 +99,29 @@ SHIMS = {
 
 @frozen
 class Terminal:
-    """A script that one bash runs.
+    """A script that one bash runs, or a program for one.
 
     :param is_console: it shows prompts and what is printed.
+    :param name: the file that it is saved as, if it is a program.
     """
 
     text: str
     is_console: bool
     line: int
+    name: str = ""
 
 
 def scenes(found: list[Block]) -> list[list[Terminal]]:
     """The terminals that run at the same time, in the order of the document."""
     made: list[list[Terminal]] = []
     for each in found:
+        program = PROGRAM.match(each.text) if each.language in ("python", "js") else None
+        if program is not None:
+            made.append([Terminal(each.text, False, each.line, program["name"])])
         if each.language not in ("sh", "console") or each.remark.startswith("not-run:"):
             continue
         first, *others = TERMINAL.split(each.text)
-        beside = not first.strip() and bool(others) and bool(made)
+        beside = not first.strip() and bool(others) and bool(made) and not made[-1][0].name
         if not beside:
             made.append([])
         made[-1] += [Terminal(text, each.language == "console", each.line) for text in (first, *others) if text.strip()]
@@ -294,6 +306,9 @@ class Stage:
     def play(self, scene: list[Terminal]) -> None:
         """Run the terminals of ``scene`` to their ends."""
         text = "".join(each.text for each in scene)
+        if scene[0].name:
+            (self.folder / scene[0].name).write_text(self.replaced(text))
+            return
         if ADDRESS.search(text) and not SERVER.search(scene[0].text) and not self.serving:
             self.play([Terminal("twist beam", False, 0)])
         players: list[Player] = []
@@ -366,11 +381,27 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         yield Stage(tmp_path / "here", tmp_path / "state", server)
 
 
+@cache
+def missing_for_node() -> str:
+    """Why nothing of Node can be run here; empty if it can."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed"
+    reached = subprocess.run(["npm", "ping", "--fetch-retries=0", "--fetch-timeout=10000"], capture_output=True)
+    return "the registry of npm cannot be reached" if reached.returncode else ""
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.name))
 def test_every_command_does_what_the_document_says(document: Path, stage: Stage) -> None:
     """A reader who types what stands there gets what stands there."""
+    left_out = ""
     for scene in scenes(blocks(document)):
-        stage.play(scene)
+        reason = missing_for_node() if NODE.search(scene[0].text) else ""
+        left_out = left_out or reason
+        if not reason:
+            stage.play(scene)
+    if left_out:
+        pytest.skip(f"all but the lines for Node did what they should: {left_out}")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: str(document.name))
@@ -393,6 +424,7 @@ WRONG = {
     "another status of a console": "```console\n$ (exit 3)\n$ echo $?\n4\n```",
     "a silent failure in a console": "```console\n$ false\n$ echo more\nmore\n```",
     "another output": "```console\n$ echo one; echo two\none\n...\nthree\n```",
+    "a program that fails": "```python\n# a.py: python a.py\nraise SystemExit(1)\n```\n```sh\npython a.py\n```",
     "a server that does not start": "```sh\ntwist beam --put-ttl soon\n```",
     "a file that is not what was sent": "```sh\ncurl -T notes.txt http://localhost:3000/x &\n"
     "curl -o copy.txt http://localhost:3000/x\nwait\necho more >>copy.txt\n```",

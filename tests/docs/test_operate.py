@@ -3,7 +3,6 @@
 import configparser
 import contextlib
 import http.client
-import itertools
 import json
 import os
 import re
@@ -237,6 +236,11 @@ def test_the_drain_has_an_end(tmp_path: Path) -> None:
 # The disk store.
 
 
+def is_drawn(name: str, drawn: str) -> bool:
+    """Whether a file or folder of that name is in the picture, or has a random one."""
+    return re.sub(r"[0-9a-f]{16}$", "0123456789abcdef", name) in drawn or bool(re.fullmatch(r"[0-9a-f]{32}", name))
+
+
 def test_the_folder_looks_as_the_document_shows_it(tmp_path: Path) -> None:
     """Names, modes and nothing of keys; what a crash leaves the next server removes, but not what another one has."""
     drawn = block(OPERATE, "/var/lib/beam/\n")
@@ -250,9 +254,7 @@ def test_the_folder_looks_as_the_document_shows_it(tmp_path: Path) -> None:
             found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
             assert not any("key" in name for name in found)
             assert folder.stat().st_mode & 0o777 == 0o700
-            for name in itertools.chain.from_iterable(Path(each).parts for each in found):
-                shown = re.sub(r"[0-9a-f]{16}$", "0123456789abcdef", name)
-                assert shown in drawn or re.fullmatch(r"[0-9a-f]{32}", name), name
+            assert all(is_drawn(name, drawn) for each in found for name in Path(each).parts)
             with Server(*store, log=tmp_path / "other"):
                 assert len(list(folder.glob("server-*"))) == 2  # both run
                 crashed.signal(signal.SIGKILL)
@@ -261,6 +263,29 @@ def test_the_folder_looks_as_the_document_shows_it(tmp_path: Path) -> None:
     with Server(*store, log=tmp_path / "next") as beam:
         assert len(list(folder.glob("server-*"))) == 1
         assert beam.gauges()["disk_usage"] == 0
+
+
+def test_what_outlives_the_server_looks_as_the_document_shows_it(tmp_path: Path) -> None:
+    """An upload that can be resumed and a file in chunks: folders of their own, taken over behind a kill."""
+    drawn = block(OPERATE, "/var/lib/beam/\n")
+    folder = tmp_path / "disk"
+    chunk = "flowIdentifier=f&flowFilename=f&flowTotalChunks=2&flowChunkSize=4&flowChunkNumber=1"
+    with Server("--store", f"disk:{folder}", log=tmp_path / "killed") as killed:
+        for method, path in ("PUT", "/file?resume"), ("POST", f"/api/files/upload/chunked?{chunk}"):
+            with curl("-f", "-X", method, "-T", "-", killed.url(path), stdin=subprocess.PIPE) as sender:
+                sender.communicate(b"four", timeout=BOUND)
+                assert sender.returncode == 0
+        killed.signal(signal.SIGKILL)
+        killed.wait()
+    found = [path.relative_to(folder) for path in folder.glob("server-*/lasting/**/*")]
+    assert sorted(path.name for path in found if len(path.parts) == 4) == ["data", "data", "pieces", "record", "record"]
+    assert all(is_drawn(name, drawn) for path in found for name in path.parts)
+    with Server("--store", f"disk:{folder}", log=tmp_path / "next") as beam:
+        assert beam.gauges()["disk_usage"] > 0
+        with curl("-f", beam.url("/file")) as receiver:
+            assert receiver.communicate(timeout=BOUND)[0] == b"four"
+        with curl("-fi", beam.url(f"/api/files/upload/chunked?{chunk}")) as asked:
+            assert b"200 OK" in asked.communicate(timeout=BOUND)[0]
 
 
 # systemd.
@@ -454,7 +479,7 @@ def test_the_lines_of_the_image_work(tmp_path: Path) -> None:
 
 
 def test_memory_is_as_much_as_the_document_says(tmp_path: Path) -> None:
-    """60 MiB, and a ring of 16 MiB for each transfer that runs."""
+    """So much for the process, and a ring of 16 MiB for each transfer that runs."""
     (process, ring) = map(int, re.findall(r"plan with (\d+) MiB \+ (\d+) MiB for each transfer", PROSE)[0])
     with Server(log=tmp_path / "log") as beam, contextlib.ExitStack() as senders:
         data = bytes(1 << 20)

@@ -307,6 +307,26 @@ def test_chunks_of_another_length(api: Api, send: Send, number: int, length: int
     assert api.probe(flow, number).status == 204
 
 
+def test_sizes_that_differ(api: Api) -> None:
+    """Once somebody has told how large the file is, nobody else may tell something else."""
+    silent = Flow(DATA, SIZE, tells_size=False)
+    assert api.raw_chunk(silent, 1).status == 201
+    assert api.raw_chunk(silent, 5).status == 201
+    problem(
+        api.raw_chunk(silent, 5, flowTotalSize=len(DATA) - 1, data=b"x" * (len(DATA) % SIZE - 1)), 409, "identifier"
+    )
+    problem(api.raw_chunk(silent, 5, data=b"x"), 400, "1 bytes")
+    assert api.raw_chunk(silent, 5, flowTotalSize=len(DATA)).status == 200
+
+
+def test_a_file_that_is_said_to_be_empty(api: Api, send: Send) -> None:
+    """And is not: it is not taken, and can be sent again."""
+    flow = Flow(b"", SIZE)
+    problem(send(flow, 1, data=b"x"), 400)
+    assert api.list() == []
+    assert file_of(send(flow, 1), 201)["size"] == 0
+
+
 @pytest.mark.parametrize("length", [0, 2 * SIZE])
 def test_a_last_chunk_that_cannot_be(api: Api, send: Send, length: int) -> None:
     """Where nobody has said how large the file is, it has at least one byte, and not as many as two others."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from contract.peers import Cut
-from files.support import FILES, Api, Flow, file_of, problem
+from files.support import CHUNKED, FILES, Api, Flow, file_of, form, problem
 from harness import until
 
 from beam.testing import some_bytes
@@ -53,6 +54,17 @@ def test_files_outlive_the_server(serve: Callable[..., Api], number: signal.Sign
         }
         assert api.read(id) == data
     assert file_of(api.chunk(flow, 1), 200)["id"] == ids[2]
+    api.clear()
+
+
+def test_many_files(serve: Callable[..., Api]) -> None:
+    """A server stops soon and starts soon with more of them than calls fit into one another."""
+    api = serve()
+    with ThreadPoolExecutor(8) as pool:
+        assert {answer.status for answer in pool.map(api.post, [b"x"] * 500)} == {201}
+    end(api, signal.SIGTERM)
+    api = serve()
+    assert len(api.list(per_page=1000)) == 500
     api.clear()
 
 
@@ -212,7 +224,7 @@ def test_quota_counts_what_was_there_before(serve: Callable[..., Api], tmp_path:
     assert api.server.gauges()["disk_usage"] == used
     problem(api.post(b"x" * 300_000), 507)
     assert api.ask("DELETE", f"{FILES}/{file}").status == 204
-    assert api.post(b"x" * 300_000).status == 201
+    until(lambda: api.post(b"x" * 300_000).status == 201, "there is space again")
     api.clear()
 
 
@@ -245,4 +257,47 @@ def test_a_draining_server(serve: Callable[..., Api]) -> None:
     api = serve()
     assert {each["id"] for each in api.list()} == {file, told["id"]}
     assert api.read(told["id"]) == b"123456"
+    api.clear()
+
+
+def test_senders_that_stand_still(serve: Callable[..., Api]) -> None:
+    """408 for a file, a chunk, the fields of a form and a new name of which nothing comes for too long."""
+    api = serve("--idle-timeout", "1")
+    file = api.upload(b"1", "old")
+    flow = Flow(DATA, SIZE)
+    assert api.chunk(flow, 1).status == 201
+    kind, body = form(flow.fields(2), flow.part(2))
+    there, chunked = (f"{CHUNKED}?{urlencode(flow.fields(number))}" for number in (1, 3))
+    json = "Content-Type: application/json"
+    peers = [
+        api.begin(b"123", 10),
+        api.connect().ask("POST", chunked, f"Content-Length: {SIZE}").send(b"123"),
+        api.connect().ask("POST", there, f"Content-Length: {SIZE}").send(b"123"),
+        api.connect().ask("POST", CHUNKED, f"Content-Type: {kind}", f"Content-Length: {len(body)}").send(body[:100]),
+        api.connect().ask("POST", CHUNKED, f"Content-Type: {kind}", f"Content-Length: {len(body)}").send(body[:-100]),
+        api.connect().ask("PATCH", f"{FILES}/{file}", json, "Content-Length: 20").send(b"{"),
+    ]
+    for peer in peers:
+        problem(peer.answer(), 408)
+    assert [api.probe(flow, number).status for number in (1, 2, 3)] == [200, 204, 204]
+    assert api.chunk(flow, 2).status == 201
+    api.clear()
+
+
+def test_a_file_is_deleted_while_chunks_come(serve: Callable[..., Api]) -> None:
+    """Those who send them hear so, also of chunks that are there already."""
+    api = serve()
+    flow = Flow(DATA, SIZE)
+    assert api.chunk(flow, 1).status == 201
+    (file,) = api.list()
+    peers = [
+        api.connect().ask("POST", f"{CHUNKED}?{urlencode(flow.fields(number))}", f"Content-Length: {SIZE}").send(b"123")
+        for number in (1, 2, 3)
+    ]
+    until(lambda: api.raw_chunk(flow, 3).status == 409, "they are on their way")
+    assert api.ask("DELETE", f"{FILES}/{file['id']}").status == 204
+    for peer in peers[1:]:
+        problem(peer.answer(), 410, "deleted")
+    problem(peers[0].send(flow.part(1)[3:]).answer(), 410, "deleted")
+    assert api.list() == []
     api.clear()

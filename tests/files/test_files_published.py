@@ -47,9 +47,8 @@ def test_upload_list_download_and_delete_with_curl(api: Api, source: Path, tmp_p
     out = tmp_path / "out"
     curl("-f", "-o", out, url(f"{FILES}/{told['id']}"))
     assert out.read_bytes() == DATA
-    curl("-f", "-OJ", "--output-dir", tmp_path / "..", "--remove-on-error", url(f"{FILES}/{told['id']}"))
-    assert (tmp_path / ".." / "report.pdf").read_bytes() == DATA
-    (tmp_path / ".." / "report.pdf").unlink()
+    curl("-f", "-OJ", "--create-dirs", "--output-dir", tmp_path / "got", url(f"{FILES}/{told['id']}"))
+    assert (tmp_path / "got" / "report.pdf").read_bytes() == DATA
     assert curl("-X", "DELETE", "-w", "%{http_code}", url(f"{FILES}/{told['id']}")) == "204"
     assert json.loads(curl(url(FILES))) == []
 
@@ -136,3 +135,24 @@ def test_a_file_that_is_too_large(serve: Callable[..., Api], source: Path) -> No
     """413, as it says."""
     api = serve("--max-file-size", "100K")
     assert "413" in curl("-F", f"file=@{source}", "-w", "%{http_code}", api.server.url(UPLOAD))
+
+
+def test_the_documentation(api: Api) -> None:
+    """A page at /api/docs."""
+    answer = requests.get(api.server.url("/api/docs"), timeout=BOUND)
+    assert (answer.status_code, answer.headers["Content-Type"].partition(";")[0]) == (200, "text/html")
+    assert requests.get(api.server.url("/api/openapi.json"), timeout=BOUND).json()["openapi"].startswith("3.1")
+
+
+def test_files_of_other_types(serve: Callable[..., Api], source: Path) -> None:
+    """415, as it says, and not by the name."""
+    api = serve("--allow-types", "text/plain", "--allow-types", "application/pdf")
+    assert "415" in curl("-F", f"file=@{source}", "-w", "%{http_code}", api.server.url(UPLOAD))
+
+
+def test_too_many_requests(serve: Callable[..., Api]) -> None:
+    """429 above 100 in a minute, as it says."""
+    api = serve("--rate-limit", "100/minute")
+    with requests.Session() as session:
+        statuses = [session.get(api.server.url(FILES), timeout=BOUND).status_code for _ in range(101)]
+    assert statuses == [200] * 100 + [429]

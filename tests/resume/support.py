@@ -75,6 +75,27 @@ def receive(relay: Relay, key: str, n: int | None = None) -> list[Peer]:
     return receivers
 
 
+def check_sent(relay: Relay, sender: Peer, size: int) -> None:
+    """The sender's last part was answered as a plain PUT is."""
+    answer = sender.answer()
+    if relay.keeps:
+        assert (answer.status, answer.text) == (201, f"stored {size} bytes, kept for 1 s\n"), answer
+    else:
+        assert (answer.status, answer.text) == (200, f"delivered {size} bytes to 1 receiver\n"), answer
+
+
+def check_received(receivers: list[Peer], rest: bytes) -> None:
+    """What each receiver still gets is ``rest``."""
+    for receiver in receivers:
+        assert receiver.answer().body == rest
+
+
+def check_end(relay: Relay, sender: Peer, receivers: list[Peer], rest: bytes, size: int = len(BODY)) -> None:
+    """It ends well for everybody."""
+    check_received(receivers, rest)
+    check_sent(relay, sender, size)
+
+
 def outcomes(server: Server) -> Counter[str]:
     """How many transfers ended in which way."""
     found = re.compile(r'beam_transfers_total\{outcome="(.*)"\}')
@@ -102,6 +123,12 @@ def is_dismissed(peer: Peer) -> bool:
 def wait_for_records(server: Server, n: int = 1) -> None:
     """Wait until so many uploads are written down; who was answered need not."""
     until(lambda: sum(path.name == "record" for path in lasting_files(server)) == n, f"{n} uploads are written down")
+
+
+def wait_for_bytes(server: Server, n: int) -> None:
+    """Wait until the files of uploads have ``n`` bytes, also if no more come."""
+    files = [path for path in lasting_files(server) if path.name == "data"]
+    until(lambda: sum(path.stat().st_size for path in files) >= n, f"{n} bytes are in the files")
 
 
 def crash(server: Server) -> None:
@@ -246,6 +273,7 @@ class Upload:
         assert (answer.status, answer["upload-offset"], answer.body) == (204, str(offset), b"")
 
 
+BLOCK = 4096  # bytes; a server that starts anew goes on where one ends
 WAYS_TO_BREAK = ("resets", "closes", "vanishes")
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
+from attrs import define
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
@@ -11,7 +13,7 @@ from zope.interface import implementer
 from beam.broker import Broker, Life
 from beam.deadlines import Deadline
 from beam.errors import BeamError, Outcome, StoreFull
-from beam.interfaces import ISink, IStore
+from beam.interfaces import IFound, ILastingSpool, ILastingStore, ISink
 from beam.options import SendOptions
 from beam.peers import IDelivery, IReceiver, ISender, News
 from beam.policy import Policy, Reply
@@ -19,7 +21,7 @@ from beam.quota import Quota
 from beam.store.memory import MemoryStore
 from beam.store.spool import EMPTY, Reader, Spool
 from beam.testing import some_bytes
-from beam.transfer import Offer, Span, State, Transfer
+from beam.transfer import BODY_IS_COMING, Offer, Span, State, Transfer
 
 WINDOW = HISTORY = 64
 POLICY = Policy(
@@ -47,7 +49,7 @@ class KeptSpool(Spool):
         self.store = store
         self.bytes = bytearray()
         self.place = bytearray()
-        self.full = False
+        self.full = store.full
         self.deferred: Deferred[None] = Deferred()
 
     @property
@@ -77,11 +79,44 @@ class KeptSpool(Spool):
         self.store.quota.give(len(self.bytes))
 
 
-@implementer(IStore)
+@implementer(ILastingSpool)
+class LastingSpool(KeptSpool):
+    """One that would outlive the server; ``record`` gives what is written of it."""
+
+    def __init__(self, store: "KeepingStore", record: Callable[[], bytes]) -> None:
+        super().__init__(store)
+        self.record = record
+        self.saving: Deferred[None] = Deferred()
+        store.spools.append(self)
+
+    def save(self) -> "Deferred[None]":
+        self.store.log.append("save")
+        self.store.records.append(self.record())
+        self.saving = Deferred()
+        if self.store.at_once:
+            self.saving.callback(None)
+        return self.saving
+
+    def secured(self) -> "Deferred[None]":
+        self.store.log.append("finish")
+        self.store.records.append(self.record())
+        return super().secured()
+
+    def suspend(self, error: BeamError) -> None:
+        self.store.log.append("suspend")
+        super().abort(error)
+
+    def abort(self, error: BeamError) -> None:
+        self.store.log.append("abort")
+        super().abort(error)
+
+
+@implementer(ILastingStore)
 class KeepingStore:
     """A store that keeps.
 
     :ivar at_once: whether a whole body is safe at once, or when a test fires its spool's ``deferred``.
+    :ivar records: what was written of its spools.
     """
 
     keeps = True
@@ -89,7 +124,10 @@ class KeepingStore:
     def __init__(self) -> None:
         self.quota = Quota(1 << 30)
         self.at_once = True
+        self.full = False  # whether the next spool has no room
         self.log: list[str] = []
+        self.records: list[bytes] = []
+        self.spools: list[LastingSpool] = []
 
     def start(self) -> None:
         self.log.append("start")
@@ -99,6 +137,21 @@ class KeepingStore:
 
     def create(self, length: int | None, failed: Callable[[BeamError], None]) -> KeptSpool:
         return KeptSpool(self)
+
+    def create_lasting(
+        self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> LastingSpool:
+        self.log.append("lasting")
+        return LastingSpool(self, record)
+
+    def create_pieces(
+        self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
+    ) -> Any:
+        self.log.append("pieces")
+        return LastingSpool(self, record)
+
+    def recover(self) -> list[IFound]:
+        return []
 
     def usage(self) -> int:
         return self.quota.used
@@ -118,6 +171,7 @@ class Stage:
         self.ended: list[tuple[Transfer, float]] = []
         self.broker.observers.append(lambda transfer, now: self.ended.append((transfer, now)))
         self.senders: list[Sender] = []
+        self.backs: list[Back] = []
         self.seeds = count(1)
         self.receivers: list[Receiver] = []
         for store in self.broker.stores.values():
@@ -199,6 +253,17 @@ class Stage:
         """How the transfers ended, in order."""
         return [transfer.outcome for transfer, _ in self.ended]
 
+    def lines(self, sender: "Sender") -> list["Sender"]:
+        """The connections of ``sender``."""
+        return [sender, *(each for each in self.backs if each.transfer is sender.transfer)]
+
+    def come_back(self, sender: "Sender", offset: int | None = None) -> "Back":
+        """``sender`` goes on by another connection, at the end of what is there if not at ``offset``.
+
+        :raises BeamError: it is refused.
+        """
+        return Back(sender, sender.sent if offset is None else offset)
+
     def deadlines(self) -> int:
         """The deadlines that somebody still needs."""
         broker = self.broker
@@ -230,7 +295,7 @@ class Stage:
                 assert each.deadline.at < float("inf"), "a receiver waits for ever"
             elif found.offer is not None:
                 assert each.deadline.at == float("inf"), "a receiver gives up while its sender waits for it"
-        for sender in self.senders:
+        for sender in (*self.senders, *self.backs):
             sender.check()
         for receiver in self.receivers:
             receiver.check()
@@ -248,8 +313,18 @@ class Stage:
                 assert transfer.receiving > 0
             case State.KEPT:
                 assert transfer.receiving > 0 or life.timeout.at < never
-        if life.sending.sender is not None and not life.sending.told:
-            assert life.sending._watch.at < never
+        (first,) = [each for each in self.senders if each.transfer is transfer]
+        there = [each for each in self.lines(first) if not each.left]
+        sending = life.sending
+        if sending.told:
+            assert sending.sender is None
+        elif there:
+            assert [sending.sender] == there, "one connection sends, and the others know that they do not"
+            assert sending._watch.at < never and sending._absence.at == never
+        else:
+            assert sending.sender is None and sending._watch.at == never
+            coming = transfer.state in BODY_IS_COMING
+            assert (sending._absence.at < never) == coming, "a sender that is away has a time to come back"
 
     def check_empty(self) -> None:
         """Everything has ended: nothing is left of it."""
@@ -264,30 +339,85 @@ class Stage:
         assert len(self.ended) == len(self.senders), "each transfer has one outcome"
         assert broker.bytes_in == sum(len(sender.sent_bytes) for sender in self.senders)
         assert broker.bytes_out == sum(len(receiver.got) for receiver in self.receivers)
-        assert all(sender.told == 1 for sender in self.senders), "each sender has one answer"
+        for sender in (*self.senders, *self.backs):
+            assert sender.told == (not sender.left), "each sender has one answer, if it is there to hear it"
         assert all(receiver.over for receiver in self.receivers)
+
+
+@define(eq=False)
+class File:
+    """What a sender sends, by however many connections.
+
+    :ivar sent: bytes of it that went into the spool.
+    :ivar whole: whether the sender has said that this was all.
+    """
+
+    data: bytes
+    sent: int = 0
+    whole: bool = False
 
 
 @implementer(ISender, IPushProducer)
 class Sender:
-    """Sends bytes that no other sends."""
+    """Sends bytes that no other sends.
+
+    :ivar gone: whether its connection is broken, which the broker may have to find out.
+    :ivar left: whether the broker knows, or has cut it: the transfer goes on without this connection.
+    :ivar told: how often it was told how its part ended.
+    """
+
+    transfer: Transfer
 
     def __init__(self, stage: Stage, key: str, n: int, options: SendOptions, known: bool) -> None:
         self.stage = stage
         self.key = key
-        self.data = some_bytes(n, seed=next(stage.seeds))
-        self.sent = 0
+        self.known = known
+        self.file = File(some_bytes(n, seed=next(stage.seeds)))
         self.gone = False
+        self.left = False
+        self.left_at = 0.0  # seconds, when it did
         self.held = False
         self.told = 0
-        self.whole = False
         self.paused = False
-        self.then: Callable[[], object] = lambda: None  # what it does when it is told
+        self.was_cut: BeamError | None = None
+        self.then: Callable[[], object] = lambda: None  # what it does when it is told, or cut
         self.news: list[News] = []
-        self.transfer = stage.broker.send(key, options, n if known else None, self)
-        stage.senders.append(self)
-        self.known = known
-        self.transfer.spool.registerProducer(self, True)
+        self.admit(options, n if known else None)
+        if not self.left and not self.told:
+            self.transfer.spool.registerProducer(self, True)
+
+    def admit(self, options: SendOptions, length: int | None) -> None:
+        """Ask the broker.
+
+        :raises BeamError: the refusal.
+        """
+        self.transfer = self.stage.broker.send(self.key, options, length, self)
+        self.stage.senders.append(self)
+
+    @property
+    def data(self) -> bytes:
+        """What it sends."""
+        return self.file.data
+
+    @property
+    def sent(self) -> int:
+        """Bytes of it that went into the spool."""
+        return self.file.sent
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sender has said that this was all."""
+        return self.file.whole
+
+    @property
+    def returns(self) -> bool:
+        """Whether it may come back."""
+        return self.transfer.options.resume is not None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the store has all it needs of one that may come back, so that it may as well leave."""
+        return self.returns and self.whole and self.transfer.keeps
 
     @property
     def lives(self) -> bool:
@@ -299,8 +429,13 @@ class Sender:
         """What went into the spool."""
         return self.data[: self.sent]
 
+    @property
+    def may_send(self) -> bool:
+        """Whether the spool takes what it sends, as far as it was told."""
+        return self.lives and not self.left and not self.paused
+
     def heard(self, news: News) -> None:
-        assert not self.told, "news behind the answer"
+        assert not self.told and not self.left, "news behind the answer"
         self.news.append(news)
 
     def offer(self) -> None:
@@ -310,25 +445,29 @@ class Sender:
     def send(self, most: int = 1 << 30) -> int:
         """Send on, if the spool lets us; how many bytes."""
         before = self.sent
-        while self.lives and not self.paused and self.sent < len(self.data) and self.sent - before < most:
+        while self.may_send and self.sent < len(self.data) and self.sent - before < most:
             view = self.transfer.spool.room()
             if not view:
                 break
             n = min(len(view), len(self.data) - self.sent, most - (self.sent - before))
             view[:n] = self.data[self.sent : self.sent + n]
-            self.sent += n
+            self.file.sent += n
             self.transfer.spool.commit(n)
         return self.sent - before
 
     def finish(self) -> None:
         """That was all."""
-        assert self.sent == len(self.data)
-        self.whole = True
+        assert self.sent == len(self.data) and not self.left
+        self.file.whole = True
         self.stage.broker.whole(self.transfer, {})
 
     def leave(self) -> None:
         """The connection breaks."""
         self.gone = True
+        if self.is_done:
+            return
+        if not self.left and self.returns and self.lives and not self.told:
+            self.left, self.left_at = True, self.stage.now
         self.stage.broker.lost(self.transfer, self)
 
     def fill_disk(self) -> None:
@@ -336,7 +475,7 @@ class Sender:
         self.stage.broker.fail(self.transfer, StoreFull("full"))
 
     def transfer_ended(self, transfer: Transfer) -> None:
-        assert transfer is self.transfer
+        assert transfer is self.transfer and not self.left
         self.told += 1
         assert self.told == 1, "a sender has one answer"
         if transfer.outcome is None:
@@ -348,7 +487,10 @@ class Sender:
         self.then()
 
     def cut(self, error: BeamError) -> None:
-        raise AssertionError("it does not come back, so that nobody takes its place")
+        assert self.returns, "it does not come back, so that nobody takes its place"
+        assert self.was_cut is None and not self.left and not self.told
+        self.left, self.left_at, self.was_cut = True, self.stage.now, error
+        self.then()
 
     def was_held(self) -> bool:
         return self.held
@@ -357,13 +499,15 @@ class Sender:
         return self.transfer.spool.head
 
     def peer_gone(self) -> bool:
-        assert self.lives, "nobody asks for a sender whose transfer has ended"
-        return self.gone
+        assert self.lives and not self.left, "nobody asks for a sender that the transfer goes on without"
+        return self.gone and not self.is_done
 
     def pauseProducing(self) -> None:
+        assert not self.left, "it fills the spool no more"
         self.paused = True
 
     def resumeProducing(self) -> None:
+        assert not self.left, "it fills the spool no more"
         self.paused = False
 
     def stopProducing(self) -> None:
@@ -377,8 +521,26 @@ class Sender:
             if not self.transfer.keeps:
                 assert spool.head - spool.base <= WINDOW + HISTORY
         assert self.news.count(News.BEGUN) <= 1 and self.news.count(News.WHOLE) <= 1
-        if News.LEFT in self.news and not self.transfer.keeps:
+        if News.LEFT in self.news and not self.transfer.keeps and not isinstance(self, Back):
             assert News.BEGUN in self.news[: self.news.index(News.LEFT)], "nobody leaves before it has begun"
+
+
+class Back(Sender):
+    """Another connection of ``first``, which goes on at ``offset``."""
+
+    def __init__(self, first: Sender, offset: int) -> None:
+        self.first = first
+        self.offset = offset
+        super().__init__(first.stage, first.key, 0, first.transfer.options, first.known)
+
+    def admit(self, options: SendOptions, length: int | None) -> None:
+        self.file, self.transfer = self.first.file, self.first.transfer
+        self.stage.backs.append(self)
+        try:
+            self.stage.broker.resume(self.transfer, self, self.offset)
+        except BeamError:
+            self.stage.backs.remove(self)
+            raise
 
 
 @implementer(IReceiver, ISink)

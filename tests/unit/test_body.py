@@ -319,10 +319,9 @@ def test_a_check_sees_every_byte(data: bytes, cuts: list[int], sizes: list[int],
     spool, check = StrictSpool(sizes), Reviewer(None)
     body = a_body(spool, len(data) if known else None, check=check)
     pour(body, data, cuts)
-    assert check.seen == data
-    assert bytes(spool.taken) == (data[:-1] if known else data)
+    assert check.seen == bytes(spool.taken) == (data[:-1] if known else data)
     body.end()
-    assert bytes(spool.taken) == data
+    assert check.seen == bytes(spool.taken) == data
 
 
 @given(
@@ -339,3 +338,134 @@ def test_nobody_has_the_whole_of_what_is_refused(data: bytes, at: int, sizes: li
         body.end()
     assert len(spool.taken) < len(data)
     assert len(spool.taken) <= at
+
+
+# A body in parts.
+
+
+@given(
+    data=st.binary(max_size=60),
+    ends=st.lists(st.integers(0, 60), max_size=5),
+    sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    known=st.booleans(),
+    told=st.booleans(),
+)
+def test_parts_are_one_body(data: bytes, ends: list[int], sizes: list[int], known: bool, told: bool) -> None:
+    """Digests and type are those of all of it, wherever one part ends and the next begins."""
+    spool, check = StrictSpool(sizes), Reviewer(None)
+    digest = {"sha-256": sha("sha-256", data)}
+    body = a_body(spool, len(data) if known else None, len(data), digest, asked="sha-512", check=check)
+    at = 0
+    for end in sorted({*(each % (len(data) + 1) for each in ends), len(data)}):
+        body.begin_part(end - at if told else None)
+        assert body.missing == (end - at if told else len(data) - at if known else None)
+        pour(body, data[at:end], [])
+        at = end
+        assert body.received == at
+        assert body.is_whole == (known and at == len(data))
+        body.check_part(None)
+    assert body.end() == {name: sha(name, data) for name in ("sha-256", "sha-512")}
+    assert bytes(spool.taken) == data and check.seen == data
+
+
+def test_a_part_that_ends_behind_the_file() -> None:
+    """It is refused before a byte of it comes; one that ends where the file does is not."""
+    body = a_body(StrictSpool([20]), 10)
+    pour(body, bytes(4), [])
+    with pytest.raises(BadRequest, match=r"ends at 11.*10 bytes"):
+        body.begin_part(7)
+    body.begin_part(6)
+    assert body.missing == 6
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_that_is_longer_than_it_said(known: bool) -> None:
+    """What was announced comes in, and no more, although the file is longer."""
+    spool = StrictSpool([20])
+    body = a_body(spool, 10 if known else None)
+    body.begin_part(4)
+    with pytest.raises(BadRequest, match="more than the 4 bytes"):
+        pour(body, bytes(5), [])
+    assert len(spool.taken) == 4
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_that_is_shorter_than_it_said(known: bool) -> None:
+    """What came stays; the next part goes on there."""
+    body = a_body(StrictSpool([20]), 10 if known else None)
+    body.begin_part(4)
+    pour(body, bytes(3), [])
+    with pytest.raises(BadRequest, match=r"ends at 3 where 4"):
+        body.check_part(4)
+    body.begin_part(7)
+    pour(body, bytes(7), [])
+    body.check_part(7)
+    assert body.is_whole == known
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_part_that_did_not_say_how_long_it_is(known: bool) -> None:
+    """It ends where it ends; of a file whose length is known it lacks the rest."""
+    body = a_body(StrictSpool([20]), 10 if known else None)
+    body.begin_part(None)
+    pour(body, bytes(3), [])
+    body.check_part(None)
+    assert body.missing == (7 if known else None) and not body.is_whole
+
+
+def test_a_part_that_goes_beyond_what_the_operator_allows() -> None:
+    """All parts count."""
+    spool = StrictSpool([20])
+    body = a_body(spool, None, limit=10)
+    for n in (4, 6):
+        body.begin_part(n)
+        pour(body, bytes(n), [])
+    body.begin_part(1)
+    with pytest.raises(TooLarge):
+        pour(body, bytes(1), [])
+    assert len(spool.taken) == 10
+
+
+def test_a_file_that_ends_too_early() -> None:
+    """A part may end before the file does; the file may not."""
+    body = a_body(StrictSpool([20]), 10)
+    body.begin_part(4)
+    pour(body, bytes(4), [])
+    with pytest.raises(BadRequest, match="4 bytes where 10"):
+        body.end()
+
+
+def test_a_body_goes_on_with_what_lies_there() -> None:
+    """The bytes of a spool that was found are those that came."""
+    spool = StrictSpool([20])
+    spool.taken += bytes(4)
+    body = a_body(spool, 10)
+    assert body.received == 4 and body.missing == 6
+    body.begin_part(6)
+    pour(body, bytes(6), [])
+    assert body.is_whole and body.end() == {} and len(spool.taken) == 10
+
+
+def test_a_name_decides_with_the_type() -> None:
+    """It comes with the headers; without a check nobody asks for it."""
+    check = Reviewer(None)
+    a_body(StrictSpool([20]), check=check).named("a.png")
+    assert check.filename == "a.png"
+    a_body(StrictSpool([20])).named("a.png")
+
+
+@given(data=st.binary(min_size=1, max_size=30), sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5))
+def test_a_part_that_breaks_off_behind_the_last_byte(data: bytes, sizes: list[int]) -> None:
+    """That byte is withheld and the spool ends before it: it comes again, and counts once."""
+    spool, check = StrictSpool(sizes), Reviewer(None)
+    digest = {"sha-256": sha("sha-256", data)}
+    body = a_body(spool, len(data), len(data), digest, check=check)
+    for _ in range(2):
+        body.begin_part(None)
+        pour(body, data[spool.head :], [])
+        assert spool.head == len(data) - 1
+    body.begin_part(1)
+    pour(body, data[-1:], [])
+    body.check_part(1)
+    assert body.end() == digest
+    assert bytes(spool.taken) == data == check.seen

@@ -870,6 +870,23 @@ def test_drain() -> None:
     stage.check_empty()
 
 
+def test_drain_with_many_that_go_on() -> None:
+    """All that the next server goes on with is let go, however much it is, and what is being read is waited for."""
+    stage = Stage()
+    senders = [stage.store(str(i)) for i in range(2000)]
+    for sender in senders:
+        sender.transfer.saved = True
+    receiver = stage.receive("1999", eager=False)
+    drained: list[None] = []
+    stage.broker.drain().addCallback(drained.append)
+    assert stage.outcomes() == [Outcome.SUSPENDED] * 1999
+    assert not drained
+    receiver.take()
+    assert receiver.delivered
+    assert stage.outcomes() == [Outcome.SUSPENDED] * 2000
+    assert drained == [None]
+
+
 def test_drain_with_nothing_to_do() -> None:
     """At once."""
     stage = Stage()

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from unit.actors import POLICY, KeptSpool, Receiver, Sender
 from unit.test_forwarding import PATIENT, ForwardingSender, ForwardStage, Target
 
-from beam.errors import BeamError, Claimed, Forwarded, Outcome, PreconditionFailed, Replaced
+from beam.errors import BeamError, Claimed, Forwarded, OffsetDiffers, Outcome, PreconditionFailed, Replaced
 from beam.options import SendOptions
 from beam.policy import Reply, Rival
 from beam.transfer import NOBODY_CAME, Forward, Span, Transfer
@@ -29,6 +29,7 @@ SIZES = st.sampled_from([0, 1, 30, 100, 400])
 STEPS = st.sampled_from([1, 20, 100, 1000])
 MOSTLY = st.sampled_from([True, True, True, False])
 PICK = st.integers(0, 9)
+AWAY = st.sampled_from([None, None, 2, 9])
 
 
 class BrokerMachine(RuleBasedStateMachine):
@@ -50,6 +51,15 @@ class BrokerMachine(RuleBasedStateMachine):
     def living(self) -> list[Sender]:
         """The senders whose transfers have not ended."""
         return [sender for sender in self.stage.senders if sender.lives]
+
+    def line(self, pick: int) -> Sender:
+        """The connection of a living sender that came last."""
+        sender = self.living()[pick % len(self.living())]
+        return self.stage.lines(sender)[-1]
+
+    def returning(self) -> list[Sender]:
+        """The living senders that may come back."""
+        return [sender for sender in self.living() if sender.returns]
 
     def listening(self) -> list[Receiver]:
         """The receivers that wait or are served."""
@@ -81,11 +91,17 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert transfer.state in NOBODY_CAME and now >= transfer.started + transfer.options.wait
                 assert transfer.deliveries == transfer.left == 0 and not forwarded
             case Outcome.SENDER_LOST:
-                assert sender.gone
+                lines, resume = self.stage.lines(sender), transfer.options.resume
+                if resume is None:
+                    assert sender.gone
+                else:
+                    assert all(line.left for line in lines) and transfer.whole_at is None
+                    assert now >= max(line.left_at for line in lines) + resume
                 if self.buffers and not transfer.keeps and forward is None:
                     assert not sender.whole, "its sender was told that it need not stay"
             case Outcome.SENDER_IDLE:
                 # A body that is whole and not yet safe waits for the disk, which may stand still for as long.
+                assert transfer.options.resume is None
                 assert transfer.whole_at is None and now >= self.last_byte[transfer] + POLICY.idle_timeout
             case Outcome.RECEIVER_LOST:
                 assert transfer.left_at is not None and now >= transfer.left_at + POLICY.resume_timeout
@@ -98,6 +114,9 @@ class BrokerMachine(RuleBasedStateMachine):
                 drains = self.stage.broker.drained is not None
                 only_forwarded = forward is not None and forward.best_effort and forward.error is not None
                 assert self.reason == "stop" or (drains and only_forwarded)
+            case Outcome.SUSPENDED:
+                assert transfer.saved and transfer.keeps
+                assert self.reason == "stop" or self.stage.broker.drained is not None
             case _:
                 raise AssertionError(f"{transfer.outcome} has no reason here")
 
@@ -140,6 +159,7 @@ class BrokerMachine(RuleBasedStateMachine):
             readers=st.sampled_from([1, 1, 2]),
             exact=st.booleans(),
             wait=st.integers(1, 20),
+            resume=AWAY,
         ),
         known=st.booleans(),
         offers=MOSTLY,
@@ -153,11 +173,59 @@ class BrokerMachine(RuleBasedStateMachine):
         n=SIZES,
         downloads=st.sampled_from([None, 1, 2]),
         ttl=st.sampled_from([None, None, 0, 1, 7]),
+        resume=AWAY,
         offers=MOSTLY,
         again=st.booleans(),
     )
-    def store(self, key: str, n: int, downloads: int | None, ttl: int | None, offers: bool, again: bool) -> None:
-        self.admit(key, n, SendOptions("disk", downloads=downloads, ttl=ttl), True, offers, again)
+    def store(
+        self,
+        key: str,
+        n: int,
+        downloads: int | None,
+        ttl: int | None,
+        resume: int | None,
+        offers: bool,
+        again: bool,
+    ) -> None:
+        self.admit(key, n, SendOptions("disk", downloads=downloads, ttl=ttl, resume=resume), True, offers, again)
+
+    @precondition(lambda self: self.returning())
+    @rule(pick=PICK, beside=st.sampled_from([0, 0, 0, -1, 1, 1000]), again=st.booleans())
+    def come_back(self, pick: int, beside: int, again: bool) -> None:
+        """At the right place or ``beside`` it; one that is cut may come back ``again`` at once."""
+        sender = self.returning()[pick % len(self.returning())]
+        right = beside == 0 and not sender.whole
+        try:
+            back = self.stage.come_back(sender, sender.sent + beside)
+        except OffsetDiffers as error:
+            assert not right and error.headers["Upload-Offset"] == str(sender.sent)
+            return
+        assert right
+        if again:
+            back.then = lambda: self.come_back_again(sender)
+
+    def come_back_again(self, sender: Sender) -> None:
+        """The next request of a connection that has its answer."""
+        if sender.lives:
+            with suppress(OffsetDiffers):
+                self.stage.come_back(sender)
+
+    @precondition(lambda self: self.returning())
+    @rule(pick=PICK)
+    def dismiss(self, pick: int) -> None:
+        """Somebody asks where the file goes on."""
+        sender = self.returning()[pick % len(self.returning())]
+        line = self.stage.lines(sender)[-1]
+        self.stage.broker.dismiss(sender.transfer)
+        assert line.left or sender.whole or not sender.lives
+
+    @precondition(lambda self: self.living())
+    @rule(pick=PICK)
+    def save(self, pick: int) -> None:
+        """The server shall find it again."""
+        transfer = self.line(pick).transfer
+        if transfer.offer is not None:
+            self.stage.broker.save(transfer)
 
     @rule(
         key=KEYS,
@@ -223,29 +291,29 @@ class BrokerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.living())
     @rule(pick=PICK, n=STEPS)
     def more(self, pick: int, n: int) -> None:
-        self.send_on(self.living()[pick % len(self.living())], n)
+        self.send_on(self.line(pick), n)
 
     @precondition(lambda self: self.living())
     @rule(pick=PICK)
     def finish(self, pick: int) -> None:
         """Send the rest, and say that it was all, if all could be sent; the disk has it later, at the next call."""
-        sender = self.living()[pick % len(self.living())]
+        sender = self.line(pick)
         if sender.whole and sender.transfer.keeps:
             deferred = cast(KeptSpool, sender.transfer.spool).deferred
             if not deferred.called:
                 deferred.callback(None)
-        if sender.gone or sender.whole:
+        if sender.gone or sender.left or sender.whole:
             return
         if sender.transfer.offer is None:
             sender.offer()
         self.send_on(sender, 1000)
-        if sender.lives and sender.sent == len(sender.data):
+        if sender.lives and not sender.left and sender.sent == len(sender.data):
             sender.finish()
 
     @precondition(lambda self: self.living())
     @rule(pick=PICK, accident=st.sampled_from(["leaves", "is cut off", "store full"]))
     def lose_sender(self, pick: int, accident: str) -> None:
-        sender = self.living()[pick % len(self.living())]
+        sender = self.line(pick)
         if accident == "store full":
             self.reason = "full"
             sender.fill_disk()
@@ -354,12 +422,15 @@ class BrokerMachine(RuleBasedStateMachine):
             transfer = sender.transfer
             if transfer.options.exact:
                 assert max(transfer.receiving, transfer.deliveries) <= transfer.options.needed
+            if sender.lives and transfer.saved and self.stage.broker.drained is not None:
+                there = any(not line.left and not line.told for line in self.stage.lines(sender))
+                assert there or transfer.receiving, "nobody waits for what goes on at the next start"
 
     def teardown(self) -> None:
         """Nobody does anything any more, and everything ends by itself."""
         if not hasattr(self, "stage"):
             return
-        for sender in self.stage.senders:
+        for sender in (*self.stage.senders, *self.stage.backs):
             sender.then = lambda: None
         for receiver in self.stage.receivers:
             receiver.then = lambda: None

@@ -78,6 +78,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
         ({"flowChunkNumber": ""}, "whole number"),
         ({"flowTotalChunks": "0"}, "flowTotalChunks is a whole number"),
         ({"flowTotalChunks": "1000001"}, "more than 1000000 chunks"),
+        ({"flowChunkSize": "999999999999999", "flowTotalSize": "1", "flowTotalChunks": "100"}, "No disk"),
         ({"flowChunkSize": "0"}, "flowChunkSize is a whole number"),
         ({"flowTotalSize": "20"}, "does not make 3 chunks"),
         ({"flowTotalSize": "40"}, "does not make 3 chunks"),

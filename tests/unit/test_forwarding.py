@@ -1,6 +1,5 @@
 """Transfers that go on to a target, story by story: the broker's side, with a target that does what it is told."""
 
-from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -14,7 +13,6 @@ from beam.errors import BeamError, Forwarded, ForwardFailed, NoReceiver, Outcome
 from beam.interfaces import IForwardTarget, IReader, ISink
 from beam.options import SendOptions
 from beam.policy import Policy, Reply
-from beam.testing import some_bytes
 from beam.transfer import Forward, Offer, Span, State, Transfer
 
 PATIENT = evolve(POLICY, forward_timeout=8)
@@ -124,23 +122,13 @@ class ForwardingSender(Sender):
         forward: Forward | None,
         hasty: bool = False,
     ) -> None:
-        self.stage = stage
-        self.key = key
-        self.data = some_bytes(n, seed=next(stage.seeds))
-        self.sent = 0
-        self.gone = False
-        self.held = False
-        self.told = 0
-        self.whole = False
-        self.paused = False
-        self.then: Callable[[], object] = lambda: None
-        self.news = []
         self.forward = forward
         self.hasty = hasty
-        self.transfer = stage.broker.send(key, options, n if known else None, self, forward)
-        stage.senders.append(self)
-        self.known = known
-        self.transfer.spool.registerProducer(self, True)
+        super().__init__(stage, key, n, options, known)
+
+    def admit(self, options: SendOptions, length: int | None) -> None:
+        self.transfer = self.stage.broker.send(self.key, options, length, self, self.forward)
+        self.stage.senders.append(self)
 
     @property
     def target(self) -> Target:

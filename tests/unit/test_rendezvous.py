@@ -365,3 +365,48 @@ def test_claimed_keys_cannot_fill_the_memory() -> None:
     claimed(rendezvous, "0", "again", 11.0)
     claimed(rendezvous, "last", "at last", 12.0)
     assert [key for key in ("0", "1", "2", "last") if rendezvous.claimed(key, 13.0) is None] == ["1"]
+
+
+# A sender that finds its transfer again.
+
+
+def test_an_upload_is_found_by_its_name() -> None:
+    """While it lives, and when it has ended; by no other name, and not by none."""
+    rendezvous = Rendezvous(Policy())
+    transfer, other = a_transfer(), a_transfer("other")
+    transfer.upload = "u"
+    rendezvous.begin(transfer)
+    rendezvous.begin(other)
+    assert rendezvous.upload("u") is transfer
+    assert rendezvous.upload("") is None and rendezvous.upload("k") is None
+    rendezvous.end(transfer, 1.0)
+    rendezvous.end(other, 1.0)
+    assert rendezvous.upload("u") is transfer and rendezvous.upload("") is None
+    assert "k" not in rendezvous.transfers
+
+
+def test_an_upload_whose_file_was_claimed() -> None:
+    """Its sender finds it wherever it is."""
+    rendezvous = Rendezvous(Policy(claims=True))
+    transfer = a_transfer()
+    transfer.upload = "u"
+    rendezvous.begin(transfer)
+    rendezvous.move(transfer, "address", 1.0)
+    assert rendezvous.upload("u") is transfer
+    rendezvous.end(transfer, 2.0)
+    assert rendezvous.upload("u") is transfer
+
+
+def test_uploads_are_not_remembered_for_ever() -> None:
+    """The oldest of the past is forgotten first; one that lives never is."""
+    rendezvous = Rendezvous(Policy())
+    living = a_transfer("living")
+    living.upload = "living"
+    rendezvous.begin(living)
+    for i in range(REMEMBERED + 1):
+        transfer = a_transfer()
+        transfer.upload = str(i)
+        rendezvous.begin(transfer)
+        rendezvous.end(transfer, 1.0)
+    assert rendezvous.upload("0") is None and rendezvous.upload("1") is not None
+    assert rendezvous.upload(str(REMEMBERED)) is not None and rendezvous.upload("living") is living
