@@ -111,7 +111,7 @@ class DiskStore:
     def _go_on(
         self, found: Found, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes], /
     ) -> ILastingSpool:
-        """The spool of what was found; one that has no pieces goes on where a block ends, or at its end."""
+        """The spool of what was found; it goes on where the file ends."""
         place = LastingPlace(found.folder, record, saved=True)
         spool: Lasting
         if found.journal is not None:

@@ -39,7 +39,7 @@ class Writer:
         self._charge = charge
         self._written = written
         self._busy = False
-        self._there = ring.head  # up to where the file has it; all but the last of it in whole blocks
+        self._there = ring.base  # up to where the file has it; all but the last of it in whole blocks
         self._urged = 0  # up to where to write at once, however little it is
         self._settling: list[tuple[int, Deferred[None]]] = []
         self._reader = ring.open(ring.base, holds=True)
@@ -65,6 +65,8 @@ class Writer:
     def _is_worth_it(self, n: int) -> bool:
         """Whether to write ``n`` bytes now: the sender must not wait for more to come from itself."""
         ring = self._ring
+        if self._there >= ring.head and not ring.whole:
+            return False
         if n >= min(LARGE, ring.window.lead // 2) or self._there < self._urged:
             return True
         return ring.whole or not ring.has_room()
@@ -92,8 +94,8 @@ class Writer:
             there = self._reader.position + n
             self._there = max(self._there, there)
             # A block of which more is to come is written again with the rest of it, so that it can go around the cache.
-            is_last = self._ring.whole or there < self._ring.head
-            self._reader.advance(n if is_last else n - n % BLOCK)
+            is_done = self._ring.whole or there < self._ring.head or not self._ring.has_room()
+            self._reader.advance(n if is_done else n - n % BLOCK)
         self._tell_settled()
         if self._reader.sink is not None:
             self.bytes_available()

@@ -120,15 +120,15 @@ def test_over_three_servers(path: Path) -> None:
 
 @pytest.mark.parametrize("known", [True, False], ids=["known-length", "unknown-length"])
 @pytest.mark.parametrize("sent", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, LARGE, LARGE + 5000, len(DATA) - 1, len(DATA)])
-def test_it_goes_on_where_a_block_ends(path: Path, sent: int, known: bool) -> None:
-    """Or at its end; a receiver that was in the middle of the rest waits for it."""
+def test_it_goes_on_where_its_file_ends(path: Path, sent: int, known: bool) -> None:
+    """To the byte; a receiver that was in the middle of the rest waits for it."""
     saved(path, DATA, sent, known)
     server = Server(path, memory=1 << 30, window=WINDOW, history=HISTORY)
     found = server.found()
     assert found.size == sent
     assert server.store.usage() == sent
     body = server.begin(DATA, known, found)
-    assert body.sent == (sent if known and sent == len(DATA) else sent - sent % BLOCK)
+    assert body.sent == sent
     drains = [body.open(position) for position in (0, max(0, sent - 1), sent, body.sent)]
     server.send(body)
     server.finish(body)
