@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -101,6 +101,9 @@ class LastingSpool(KeptSpool):
         self.store.log.append("finish")
         self.store.records.append(self.record())
         return super().secured()
+
+    def settle(self) -> "Deferred[None]":
+        return succeed(None)
 
     def suspend(self, error: BeamError) -> None:
         self.store.log.append("suspend")

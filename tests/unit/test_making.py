@@ -114,6 +114,9 @@ class Found:
     log: list[str] = field(factory=list)
     lengths: list[int | None] = field(factory=list)
 
+    def start(self, n: int) -> bytes:
+        return DATA[: min(n, self.size)]
+
     def open(
         self, length: int | None, failed: Callable[[BeamError], None], record: Callable[[], bytes]
     ) -> LastingSpool:

@@ -47,6 +47,8 @@ class Uploads(House):
     def create(self, data: bytes | None = None, total: int | None = 10, query: str = "", **headers: str) -> Client:
         """A new upload of tus."""
         length = {"Upload_Defer_Length": "1"} if total is None else {"Upload_Length": str(total)}
+        if headers.get("Upload_Concat", "").startswith("final"):
+            length = {}
         if data is not None:
             headers |= {"Content_Type": PART}
         path = f"/-/tus{query}"
