@@ -30,8 +30,8 @@ from beam.quota import Quota
 from beam.record import decode
 from beam.store import House, make_store
 from beam.throttle import Shaper
-from beam.web.api import Files
-from beam.web.files import PREFIX
+from beam.web.files.api import Files
+from beam.web.files.file import PREFIX
 from beam.web.metrics import metrics_resource
 from beam.web.proxies import Proxies
 from beam.web.rate import Limiter

@@ -23,10 +23,10 @@ from beam.errors import (
 )
 from beam.transfer import NOBODY_CAME, Transfer
 from beam.web.answer import accepts, admit_mistake, answer, refuse
-from beam.web.api import Files, serve
 from beam.web.cors import answer_preflight, is_preflight, permit
 from beam.web.download import Download, head
 from beam.web.fields import GOOD_KEY, checked_key, path_of, query_of
+from beam.web.files.api import Files, serve
 from beam.web.own import HTML, OWN
 from beam.web.pages import landing_page
 from beam.web.rate import Limiter
@@ -34,8 +34,8 @@ from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.send import send
 from beam.web.status import show_status, stream_status
-from beam.web.tus import tus
-from beam.web.tus_fields import FOLDER
+from beam.web.tus.fields import FOLDER
+from beam.web.tus.requests import tus
 from beam.web.words import WORDS
 
 METHODS = {b"GET", b"HEAD", b"POST", b"PUT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"CONNECT"}

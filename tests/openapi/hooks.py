@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, HookContext, Response
 
 from beam.web.openapi.pieces import FORMATS
-from beam.web.tus_fields import PART
+from beam.web.tus.fields import PART
 
 AnyCase = Case[Any]
 

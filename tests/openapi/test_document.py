@@ -13,15 +13,15 @@ from beam.errors import BeamError
 from beam.policy import OPTIONS, Policy
 from beam.profiles import PROFILES, files_policy
 from beam.target import parse_pattern
-from beam.web import tus
-from beam.web.api import ROUTES
-from beam.web.files import PREFIX
+from beam.web.files.api import ROUTES
+from beam.web.files.file import PREFIX
 from beam.web.openapi import document
 from beam.web.openapi.pieces import meaning
 from beam.web.own import OWN
 from beam.web.resource import READ_ONLY, SERVICES
 from beam.web.scope import Scope
-from beam.web.tus_fields import FOLDER
+from beam.web.tus import requests as tus
+from beam.web.tus.fields import FOLDER
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 

@@ -1,4 +1,4 @@
-"""The files API, as the description of beam has it; its routes are those of ``beam.web.api``."""
+"""The files API, as the description of beam has it; its routes are those of ``beam.web.files.api``."""
 
 from beam.errors import (
     BeamError,
@@ -18,7 +18,7 @@ from beam.errors import (
 from beam.flow import LONGEST, MOST_CHUNKS
 from beam.listing import MOST_PER_PAGE, ORDERS, PER_PAGE
 from beam.policy import Policy
-from beam.web.files import JSON, PREFIX
+from beam.web.files.file import JSON, PREFIX
 from beam.web.openapi.keys import BODY, CONTROL, FILE, OF_A_SENDER, option, reading, security
 from beam.web.openapi.own import options
 from beam.web.openapi.pieces import (

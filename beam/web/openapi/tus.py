@@ -1,4 +1,4 @@
-"""Resumable uploads by tus 1.0.0, as the description of beam has them; their routes are those of ``beam.web.tus``."""
+"""Resumable uploads by tus 1.0.0, as the description of beam has them; their routes are in ``beam.web.tus``."""
 
 from beam.digests import CHECKSUMS
 from beam.errors import (
@@ -36,7 +36,7 @@ from beam.web.openapi.pieces import (
 )
 from beam.web.pages import OF_A_SEND
 from beam.web.scope import Scope
-from beam.web.tus_fields import FOLDER, PART, VERSION
+from beam.web.tus.fields import FOLDER, PART, VERSION
 
 TAG = "tus"
 RESUMABLE = {"Tus-Resumable": header("the version", {"const": VERSION})}

@@ -10,13 +10,13 @@ from beam.digests import CHECKSUMS
 from beam.errors import BadRequest, Forbidden, Gone, MethodNotAllowed, NotFound, Removed, UnsupportedVersion
 from beam.transfer import Transfer
 from beam.web.answer import answer
-from beam.web.creation import CONCAT, METADATA, create
 from beam.web.part import CheckedPart, PartUpload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.secret import bearer, check_secret
-from beam.web.tus_fields import VERSION, check_type, checksum_of, number
-from beam.web.tus_reply import TusReply, progress
+from beam.web.tus.creation import CONCAT, METADATA, create
+from beam.web.tus.fields import VERSION, check_type, checksum_of, number
+from beam.web.tus.reply import TusReply, progress
 
 EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination", "checksum", "expiration")
 

@@ -19,8 +19,8 @@ from beam.web.own import OWN
 from beam.web.part import CheckedPart, PartUpload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
-from beam.web.tus_fields import FOLDER, announced_length, check_type, checksum_of, metadata_of
-from beam.web.tus_reply import TusReply
+from beam.web.tus.fields import FOLDER, announced_length, check_type, checksum_of, metadata_of
+from beam.web.tus.reply import TusReply
 from beam.web.upload import body_of
 
 METADATA, CONCAT = "metadata", "concat"  # notes of a transfer: the fields as they were sent

@@ -19,9 +19,9 @@ from beam.patience import Patience
 from beam.sending import TICK
 from beam.transfer import Offer
 from beam.web.answer import answer, refuse
-from beam.web.assembly import GONE, Assemblies, Assembly, start_check
 from beam.web.fields import announced_digests
-from beam.web.files import DELETED, FileReply, file_of, tell
+from beam.web.files.assembly import GONE, Assemblies, Assembly, start_check
+from beam.web.files.file import DELETED, FileReply, file_of, tell
 from beam.web.form import is_form
 from beam.web.media import type_of
 from beam.web.offer import offer_of

@@ -10,9 +10,9 @@ from attrs import field, frozen
 from beam.broker import DRAINING
 from beam.errors import Draining, MethodNotAllowed, NotFound
 from beam.web.answer import answer
-from beam.web.assembly import Assemblies
-from beam.web.chunk import probe, upload_chunk
-from beam.web.files import PREFIX, change, delete, download, show_head, show_list, upload
+from beam.web.files.assembly import Assemblies
+from beam.web.files.chunk import probe, upload_chunk
+from beam.web.files.file import PREFIX, change, delete, download, show_head, show_list, upload
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.secret import bearer, check_secret

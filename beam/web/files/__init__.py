@@ -1,0 +1,1 @@
+"""The files API: files that stay, whole and in chunks, in a scope of their own."""
