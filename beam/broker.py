@@ -43,6 +43,7 @@ from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Trans
 PEERS_IN_LOG = 8
 DRAINING = "This server is about to stop; try again in a moment."
 PARTING = "This server was stopped; send the file again in a moment."
+GOES_ON = "This server was stopped; the file can go on where it is when it is back."
 
 
 @define(eq=False)
@@ -163,7 +164,7 @@ class Broker:
         :raises Unavailable: there is no memory or no descriptor for it now.
         """
         resume = record.options.resume
-        left = inf if resume is None or record.whole else resume - found.age
+        left = inf if record.whole else (self.policy.upload_ttl if resume is None else resume) - found.age
         if left <= 0 or record.key in self.rendezvous.transfers:
             found.remove()
             return
@@ -260,6 +261,11 @@ class Broker:
                 self._happened(transfer, Event.LOST)
             else:
                 self.away(transfer)
+
+    def absence(self, transfer: Transfer) -> float:
+        """Seconds that the sender of ``transfer`` has to come back, from now on or from when it leaves."""
+        left = self._lives[transfer].sending.due - self.clock.seconds()
+        return left if left < inf else transfer.options.resume or 0
 
     def given_up(self, transfer: Transfer) -> None:
         """The sender has not come back in time."""
@@ -547,7 +553,7 @@ class Broker:
     def cut(self) -> None:
         """End everything now."""
         for transfer in list(self.rendezvous.transfers.values()):
-            self.fail(transfer, Suspended(PARTING) if transfer.saved else Draining(PARTING))
+            self.fail(transfer, Suspended(GOES_ON) if transfer.saved else Draining(PARTING))
         for delivery in list(self.deliveries):
             delivery.receiver.cut(Draining(DRAINING))
 
@@ -555,7 +561,7 @@ class Broker:
         """While the server drains, nobody waits for what goes on at its next start."""
         for transfer, life in list(self._lives.items()) if self.drained is not None else ():
             if transfer.saved and life.sending.sender is None and not transfer.receiving:
-                self.fail(transfer, Suspended(PARTING))
+                self.fail(transfer, Suspended(GOES_ON))
         self._look_whether_drained()
 
     def _look_whether_drained(self) -> None:

@@ -28,6 +28,7 @@ CLAIMED_FOR = 3600.0  # seconds for which a key tells that its file was claimed
 REMEMBERED = 10_000  # keys of the past; the oldest are forgotten first, so that they cannot fill the memory
 
 IN_USE = "The key is in use by another transfer; choose another key or try again later."
+RESUMABLE = "The key is in use by a file that its sender can go on with, from Upload-Offset on; choose another key."
 DIFFER = "The number of receivers should be {} but {}."
 HAS_RECEIVERS = "This transfer has its receivers already; ask the sender to send it again."
 
@@ -64,7 +65,9 @@ class Rendezvous:
         if taken is not None and taken.options.exact and taken.state in BEING_SERVED:
             raise Underway(IN_USE)
         if taken is not None and (self.policy.rival is Rival.REFUSED or taken.state not in NOBODY_CAME):
-            raise KeyInUse(IN_USE)
+            if taken.options.resume is None or taken.is_whole:
+                raise KeyInUse(IN_USE)
+            raise KeyInUse(RESUMABLE, {"Upload-Offset": str(taken.spool.head)})
         for receiver in self.waiting.get(key, ()) if options.exact else ():
             if receiver.company not in (None, options.needed):
                 raise ReceiversDiffer(DIFFER.format(receiver.company, options.needed))

@@ -71,6 +71,11 @@ class Sending:
         if self.transfer.state in BODY_IS_COMING:
             self.hub.at(self._absence, self.hub.clock.seconds() + absence)
 
+    @property
+    def due(self) -> float:
+        """When it has to be back (seconds of the clock); ``inf`` while it is there."""
+        return self._absence.at
+
     def tell(self, news: News) -> None:
         """Tell it what happens, unless it has its answer."""
         if self.sender is not None and not self.told:

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import time
+from email.utils import parsedate_to_datetime
 from typing import cast
 
 import pytest
@@ -457,4 +459,14 @@ def test_a_checked_part_that_waits_for_room_is_ended() -> None:
     house.stage.wait(1)
     assert last.heard.status == 204
     assert receiver.heard.text.endswith("x" * 28 + "y" * 72)
+    house.over()
+
+
+def test_until_when_it_can_go_on() -> None:
+    """Who asks does not begin the time anew."""
+    house = Uploads()
+    url = where(house.create(query="?resume=100"))
+    house.stage.wait(60)
+    expires = parsedate_to_datetime(house.ask("HEAD", url, **TUS).heard.headers["upload-expires"])
+    assert 30 < expires.timestamp() - time.time() < 50
     house.over()

@@ -1,5 +1,6 @@
 """Where senders and receivers meet: one transfer a key, and bounded queues."""
 
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -410,3 +411,17 @@ def test_uploads_are_not_remembered_for_ever() -> None:
         rendezvous.end(transfer, 1.0)
     assert rendezvous.upload("0") is None and rendezvous.upload("1") is not None
     assert rendezvous.upload(str(REMEMBERED)) is not None and rendezvous.upload("living") is living
+
+
+def test_a_key_that_its_own_sender_can_go_on_with() -> None:
+    """Who begins anew hears where it goes on."""
+    rendezvous = Rendezvous(Policy())
+    transfer = a_transfer("key", options=SendOptions(resume=60))
+    transfer.spool = cast(ISpool, SimpleNamespace(head=7))
+    rendezvous.begin(transfer)
+    with pytest.raises(KeyInUse, match="go on with") as refused:
+        rendezvous.admit("key", SendOptions())
+    assert refused.value.headers == {"Upload-Offset": "7"}
+    transfer.is_whole = True
+    with pytest.raises(KeyInUse, match="another transfer"):
+        rendezvous.admit("key", SendOptions())

@@ -13,11 +13,14 @@ from beam.web.answer import answer, refuse
 from beam.web.request import StreamingRequest
 
 
-def progress(transfer: Transfer) -> dict[str, str]:
-    """How far an upload is, and until when it can go on."""
+def progress(transfer: Transfer, absence: float | None) -> dict[str, str]:
+    """How far an upload is, and until when it can go on.
+
+    :param absence: seconds that its sender has from now on, if there is more to come.
+    """
     headers = {"upload-offset": str(transfer.spool.head)}
-    if transfer.options.resume is not None and not transfer.is_whole:
-        headers["upload-expires"] = datetimeToString(time() + transfer.options.resume).decode()
+    if absence is not None and not transfer.is_whole:
+        headers["upload-expires"] = datetimeToString(time() + absence).decode()
     return headers
 
 
@@ -55,7 +58,7 @@ class TusReply:
         """Tell where it goes on."""
         if not self._is_over:
             self._is_over = True
-            headers = {**self._headers, **progress(transfer)}
+            headers = {**self._headers, **progress(transfer, transfer.options.resume)}
             self._saved.addCallback(lambda _: answer(self._request, self._status, "", headers))
 
     def end(self, transfer: Transfer) -> None:

@@ -70,7 +70,7 @@ def tell_offset(request: StreamingRequest, scope: Scope, transfer: Transfer) -> 
     is_final = transfer.notes.get(CONCAT, "").startswith("final")
     if transfer.outcome is None and not is_final:
         scope.broker.dismiss(transfer)
-    headers = progress(transfer)
+    headers = progress(transfer, None if transfer.is_whole else scope.broker.absence(transfer))
     if transfer.length is None:
         headers["upload-defer-length"] = "1"
     else:
