@@ -17,6 +17,7 @@ from beam.transfer import Transfer
 from beam.web.answer import admit_mistake, refuse
 from beam.web.fields import Part, announced_digests, part_in
 from beam.web.form import is_form
+from beam.web.form_upload import FormUpload
 from beam.web.forward import TargetPut, forward_headers, target_of
 from beam.web.part import PartUpload
 from beam.web.reply import SenderReply
@@ -24,7 +25,7 @@ from beam.web.request import StreamingRequest
 from beam.web.resolve import resolve
 from beam.web.scope import Scope
 from beam.web.secret import bearer
-from beam.web.upload import FormUpload, Upload
+from beam.web.upload import Upload
 
 
 def send(

@@ -23,12 +23,13 @@ from beam.web.fields import announced_digests
 from beam.web.files.assembly import GONE, Assemblies, Assembly, start_check
 from beam.web.files.file import DELETED, FileReply, file_of, tell
 from beam.web.form import is_form
+from beam.web.form_upload import FormUpload
 from beam.web.media import type_of
 from beam.web.offer import offer_of
 from beam.web.request import StreamingRequest
 from beam.web.scope import Scope
 from beam.web.secret import bearer
-from beam.web.upload import FormUpload, Upload
+from beam.web.upload import Upload
 
 EXISTS = "Chunk already exists"
 
