@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 LISTEN ?= 0.0.0.0:3000
 STORE ?= memory
 
-.PHONY: serve test bench bench-peers bench-docs docs piping-check clean
+.PHONY: serve test bench bench-peers bench-docs docs piping-check ordeal clean
 
 serve: $(VENV)/.installed
 	$(BIN)/twist beam --listen $(LISTEN) --store $(STORE)
@@ -25,7 +25,11 @@ bench-peers: $(VENV)/.developing
 	$(BIN)/python -m bench.field $(BENCH_ARGS)
 
 # The same, and its tables into docs/performance.md and the README.
-bench-docs: $(VENV)/.developing
+bench-# 2 GiB by tus, broken ten times while it is read; ORDEAL_ARGS='--store memory'.
+ordeal: $(VENV)/.developing
+	PYTHONPATH=tests $(BIN)/python -m resume.ordeal $(ORDEAL_ARGS)
+
+docs: $(VENV)/.developing
 	$(BIN)/python -m bench.field --docs $(BENCH_ARGS)
 
 # Needs piping-server-check on the path.
