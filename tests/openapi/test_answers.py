@@ -131,15 +131,23 @@ def test_a_server_that_keeps(tmp_path: Path) -> None:
 
 
 def test_a_server_that_allows_little(tmp_path: Path) -> None:
-    """The same of one that asks for a secret, and takes small files of few types, from those who ask seldom."""
+    """The same of one that asks for a secret, and takes small files of few types."""
     flags = ("--auth", "secret", "--max-pipe-size", "4", "--max-file-size", "3", "--deny-types", "text/*")
-    rate = ("--rate-limit", "300/second")
+    rate = ("--rate-limit", "1000000/second")  # which every answer speaks of, and nobody reaches
     with Server("--store", f"disk:{tmp_path / 'store'}", *flags, *rate, *SHORT, log=tmp_path / "log") as server:
         header = ("--header", "Authorization: Bearer secret")  # which those checks cannot leave out
         seen = ask(server, tmp_path, *header, "--exclude-checks", "missing_required_header,positive_data_acceptance")
         check_server(server)
     for path in ("PUT /{key}", "POST /-/tus", "POST /api/files/upload"):
         assert seen >= {(path, status) for status in (201, 401, 413, 415)}, path
+
+
+def test_a_server_that_is_asked_too_often(tmp_path: Path) -> None:
+    """Whatever is asked, it may answer 429."""
+    with Server("--store", "memory", "--rate-limit", "2/second", *SHORT, log=tmp_path / "log") as server:
+        seen = ask(server, tmp_path, "--exclude-checks", "positive_data_acceptance,missing_required_header")
+        check_server(server)
+    assert {operation for operation, status in seen if status == 429} >= {"PUT /{key}", "GET /{key}", "POST /-/tus"}
 
 
 @pytest.mark.parametrize("flags", [("--store", "memory"), ("--store", "disk:{folder}"), ("--auth", "secret")])
