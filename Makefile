@@ -25,12 +25,12 @@ bench-peers: $(VENV)/.developing
 	$(BIN)/python -m bench.field $(BENCH_ARGS)
 
 # The same, and its tables into docs/performance.md and the README.
-bench-# 2 GiB by tus, broken ten times while it is read; ORDEAL_ARGS='--store memory'.
+bench-docs: $(VENV)/.developing
+	$(BIN)/python -m bench.field --docs $(BENCH_ARGS)
+
+# 2 GiB by tus, broken ten times while it is read; ORDEAL_ARGS='--store memory'.
 ordeal: $(VENV)/.developing
 	PYTHONPATH=tests $(BIN)/python -m resume.ordeal $(ORDEAL_ARGS)
-
-docs: $(VENV)/.developing
-	$(BIN)/python -m bench.field --docs $(BENCH_ARGS)
 
 # Needs piping-server-check on the path.
 piping-check: $(VENV)/.developing
