@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -58,6 +59,20 @@ def peers(server: Server) -> Iterator[None]:
             thread.join()
 
 
+def documented(server: Server) -> dict[str, dict[str, object]]:
+    """The document's paths; from a server that has been asked too much, when it says that it may be asked again."""
+    try:
+        answer = urllib.request.urlopen(server.url("/api/openapi.json"), timeout=5)
+    except urllib.error.HTTPError as error:
+        with error:
+            assert error.code == 429
+            time.sleep(float(error.headers["Retry-After"]))
+        answer = urllib.request.urlopen(server.url("/api/openapi.json"), timeout=5)
+    with answer:
+        paths: dict[str, dict[str, object]] = json.load(answer)["paths"]
+        return paths
+
+
 def ask(server: Server, folder: Path, *flags: str) -> Seen:
     """Let schemathesis ask everything; what was answered.
 
@@ -76,11 +91,8 @@ def ask(server: Server, folder: Path, *flags: str) -> Seen:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, cwd=folder)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
-    with urllib.request.urlopen(server.url("/api/openapi.json"), timeout=5) as answer:
-        paths = json.load(answer)["paths"]
-    patterns = {
-        path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in sorted(paths, key=lambda each: "{" in each)
-    }
+    paths = sorted(documented(server), key=lambda path: "{" in path)
+    patterns = {path: re.compile(re.sub(r"\{\w+\}", "[^/]+", path)) for path in paths}
     found = set()
     for entry in json.loads(report.read_text())["log"]["entries"]:
         target = urllib.parse.urlsplit(entry["request"]["url"]).path
@@ -155,9 +167,7 @@ def test_methods_that_are_not_documented_are_not_allowed(flags: tuple[str, ...],
     """And those that are, are: of every path that the document has."""
     flags = tuple(each.format(folder=tmp_path / "store") for each in flags)
     with Server(*flags, *SHORT, log=tmp_path / "log") as server:
-        with urllib.request.urlopen(server.url("/api/openapi.json"), timeout=5) as answer:
-            paths = json.load(answer)["paths"]
-        for path, methods in paths.items():
+        for path, methods in documented(server).items():
             target = path.format(key="x", file="swagger-ui.css", id="0" * 32)
             for method in ("GET", "HEAD", "POST", "PUT", "OPTIONS", "DELETE", "PATCH", "TRACE"):
                 request = urllib.request.Request(server.url(target), method=method)

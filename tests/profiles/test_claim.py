@@ -1175,19 +1175,23 @@ def test_no_byte_is_lost_when_receivers_break_off(size: int, server: Server, nar
     for where in (server, narrow):
         sender = peer(where)
         sending = Background(lambda sender=sender: sender.put(key, data))  # type: ignore[misc]
+        if where is server:
+            sending.result()
+            check_stored(sender.answer(), size)
         until(lambda where=where: ask(where, "HEAD", key).status == 200, "the file is there")  # type: ignore[misc]
         location = address(where, key)
         got = b""
         for part in (1 << 20, 3, 7 << 20):
-            receiver = peer(where).get(location, *([f"Range: bytes={len(got)}-"] if got else []))
+            receiver = slow_peer(where).get(location, *([f"Range: bytes={len(got)}-"] if got else []))
             got += receiver.take(part)
             receiver.reset()
             left(where)
         answer = get(where, location, f"Range: bytes={len(got)}-")
         assert answer.status == 206
         assert got + answer.body == data
-        sending.result()
-        check_stored(sender.answer(), size, claimed=True)
+        if where is narrow:
+            sending.result()
+            check_stored(sender.answer(), size, claimed=True)
 
 
 def test_a_receiver_that_starts_anew_gets_everything(server: Server, key: str) -> None:
