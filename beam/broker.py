@@ -7,7 +7,7 @@ follows, and this file does it.  The only mutable hub, and the owner of the one 
 from collections.abc import Callable, Mapping
 from math import inf
 
-from attrs import define, field
+from attrs import define
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
@@ -22,7 +22,6 @@ from beam.errors import (
     ForwardFailed,
     NoReceiver,
     NotFound,
-    OffsetDiffers,
     Outcome,
     Replaced,
     Suspended,
@@ -35,7 +34,7 @@ from beam.options import SendOptions
 from beam.peers import IReceiver, ISender, News
 from beam.policy import Policy, Reply
 from beam.record import Record
-from beam.rendezvous import HAS_RECEIVERS, Rendezvous
+from beam.rendezvous import HAS_RECEIVERS, Rendezvous, Waiting
 from beam.sending import TAKEN_OVER, Sending
 from beam.throttle import Shaper
 from beam.transfer import NOBODY_CAME, Event, Forward, Offer, Span, State, Transfer
@@ -53,15 +52,6 @@ class Life:
     sending: Sending
     timeout: Deadline  # of its state
     forwarding: Forwarding | None = None  # since it began
-
-
-@define(eq=False)
-class Waiting:
-    """One receiver that waits, and for how long (seconds) it does when nothing is there."""
-
-    receiver: IReceiver
-    wait: float
-    deadline: Deadline = field(init=False)
 
 
 class Broker:
@@ -95,7 +85,6 @@ class Broker:
         self.bytes_forwarded = 0  # by forwards that have ended
         self._alarm = Alarm(clock)
         self._maker = Maker(clock, policy, stores, name, self.fail)
-        self._waits: dict[IReceiver, Waiting] = {}
         self._lives: dict[Transfer, Life] = {}
 
     @property
@@ -203,18 +192,8 @@ class Broker:
 
         :raises OffsetDiffers: its file does not end at ``offset``.
         """
-        self.check_offset(transfer, offset)
+        transfer.check_offset(offset)
         self._lives[transfer].sending.come(sender)
-
-    def check_offset(self, transfer: Transfer, offset: int) -> None:
-        """Whether a sender may go on at ``offset``.
-
-        :raises OffsetDiffers: the file does not end there.
-        """
-        head = transfer.spool.head
-        if transfer.is_whole or offset != head:
-            text = "is whole" if transfer.is_whole else f"goes on at {head}, and not at {offset}"
-            raise OffsetDiffers(f"The file {text}; ask for its Upload-Offset before you go on.", head)
 
     def dismiss(self, transfer: Transfer) -> None:
         """Nobody sends ``transfer`` any more, for now; it ends here until somebody resumes it."""
@@ -320,14 +299,13 @@ class Broker:
             raise Draining(DRAINING)
         if transfer is None and wait == 0:
             raise self.rendezvous.nothing(key, self.clock.seconds())
-        self.rendezvous.wait(key, receiver)
-        if transfer is not None:
-            self._tell(transfer, News.CAME)
-        waiting = self._waits[receiver] = Waiting(receiver, wait)
-        waiting.deadline = Deadline(lambda _: self._give_up(key, receiver))
+        over = Deadline(lambda _: self._give_up(key, receiver))
+        self.rendezvous.wait(key, receiver, Waiting(wait, over))
         if transfer is None:
-            self.at(waiting.deadline, self.clock.seconds() + wait)
-        elif transfer.offer is not None:
+            self.at(over, self.clock.seconds() + wait)
+            return
+        self._tell(transfer, News.CAME)
+        if transfer.offer is not None:
             self._invite(transfer)
 
     def claim(self, transfer: Transfer, address: str) -> None:
@@ -339,16 +317,14 @@ class Broker:
 
     def leave(self, key: str, receiver: IReceiver) -> None:
         """A receiver that waits is gone."""
-        waiting = self._waits.pop(receiver, None)
+        waiting = self.rendezvous.forget(key, receiver)
         if waiting is not None:
-            self.rendezvous.forget(key, receiver)
-            self.at(waiting.deadline, inf)
+            self.at(waiting.over, inf)
 
     def _let_wait(self, key: str, now: float) -> None:
         """Nothing is at ``key`` any more: who waits there does so for as long as it said."""
-        for receiver in self.rendezvous.waiting.get(key, ()):
-            waiting = self._waits[receiver]
-            self.at(waiting.deadline, now + waiting.wait)
+        for waiting in self.rendezvous.waiting.get(key, {}).values():
+            self.at(waiting.over, now + waiting.seconds)
 
     def _give_up(self, key: str, receiver: IReceiver) -> None:
         self.leave(key, receiver)
@@ -367,8 +343,8 @@ class Broker:
         chosen: list[tuple[IReceiver, Span]] = []
         looks: list[tuple[IReceiver, Span]] = []
         refused: list[tuple[IReceiver, BeamError]] = []
-        for receiver in list(self.rendezvous.waiting.get(transfer.key, ())):
-            self.at(self._waits[receiver].deadline, inf)  # from now on it waits as long as the sender does
+        for receiver, waiting in list(self.rendezvous.waiting.get(transfer.key, {}).items()):
+            self.at(waiting.over, inf)  # from now on it waits as long as the sender does
             try:
                 span = receiver.choose(transfer)
                 (looks if span.look else chosen).append((receiver, span))

@@ -11,10 +11,10 @@ from zope.interface import implementer
 from beam.deadlines import Deadline
 from beam.errors import BeamError, Forwarded, ForwardFailed, RequestTimeout
 from beam.interfaces import IReader
+from beam.paced import PacedReader
 from beam.patience import Patience
 from beam.peers import IDelivery, IReceiver
 from beam.policy import Policy
-from beam.throttle import PacedReader
 from beam.transfer import Forward, Span, Transfer
 
 LOOKS = 8  # in the time that patience lasts

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from attrs import define, field
 
+from beam.deadlines import Deadline
 from beam.errors import (
     BeamError,
     Claimed,
@@ -44,12 +45,24 @@ def remember(past: dict[str, T], key: str, value: T) -> None:
 
 
 @define(eq=False)
+class Waiting:
+    """How long a receiver waits.
+
+    :param seconds: when nothing is there.
+    :param over: due when it gives up.
+    """
+
+    seconds: float
+    over: Deadline
+
+
+@define(eq=False)
 class Rendezvous:
     """Key -> transfer, and key -> waiting receivers in the order in which they came."""
 
     policy: Policy
     transfers: dict[str, Transfer] = field(init=False, factory=dict)
-    waiting: dict[str, dict[IReceiver, None]] = field(init=False, factory=dict)
+    waiting: dict[str, dict[IReceiver, Waiting]] = field(init=False, factory=dict)
     waiters: int = field(init=False, default=0)
     _broken: dict[str, float] = field(init=False, factory=dict)
     _claimed: dict[str, tuple[Transfer, float]] = field(init=False, factory=dict)
@@ -134,7 +147,7 @@ class Rendezvous:
         """Whether a receiver may hold a part of an earlier transfer under this key."""
         return transfer.started < self._broken.get(transfer.key, 0)
 
-    def wait(self, key: str, receiver: IReceiver) -> None:
+    def wait(self, key: str, receiver: IReceiver, waiting: Waiting) -> None:
         """``receiver`` waits for a transfer under ``key``.
 
         :raises Unavailable: too many wait already.
@@ -142,14 +155,15 @@ class Rendezvous:
         here = len(self.waiting.get(key, ()))
         if here >= self.policy.max_waiting_per_key or self.waiters >= self.policy.max_waiting:
             raise Unavailable("Too many receivers are waiting; try again later.")
-        self.waiting.setdefault(key, {})[receiver] = None
+        self.waiting.setdefault(key, {})[receiver] = waiting
         self.waiters += 1
 
-    def forget(self, key: str, receiver: IReceiver) -> None:
-        """``receiver`` waits no more, if it did."""
+    def forget(self, key: str, receiver: IReceiver) -> Waiting | None:
+        """``receiver`` waits no more.  How it did, if it did."""
         here = self.waiting.get(key, {})
-        if receiver in here:
-            del here[receiver]
+        waiting = here.pop(receiver, None)
+        if waiting is not None:
             self.waiters -= 1
             if not here:
                 del self.waiting[key]
+        return waiting

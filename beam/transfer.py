@@ -11,7 +11,7 @@ from math import inf
 from attrs import define, field, frozen
 
 from beam.body import Body
-from beam.errors import BeamError, Forwarded, NoReceiver, Outcome, ReceiverLost, SenderLost
+from beam.errors import BeamError, Forwarded, NoReceiver, OffsetDiffers, Outcome, ReceiverLost, SenderLost
 from beam.interfaces import IForwardTarget, IReader, ISpool
 from beam.options import SendOptions
 from beam.policy import Policy
@@ -202,6 +202,16 @@ class Transfer:
         else:
             self.outcome = after
         return self.outcome is not None
+
+    def check_offset(self, offset: int) -> None:
+        """Whether a sender may go on at ``offset``.
+
+        :raises OffsetDiffers: the body does not end there.
+        """
+        head = self.spool.head
+        if self.is_whole or offset != head:
+            text = "is whole" if self.is_whole else f"goes on at {head}, and not at {offset}"
+            raise OffsetDiffers(f"The file {text}; ask for its Upload-Offset before you go on.", head)
 
     def fail(self, error: BeamError) -> None:
         """End with ``error`` from whatever state: the store broke, a limit was hit, a shutdown came."""

@@ -48,6 +48,7 @@ REACTOR = [
     "alarm",
     "record",
     "throttle",
+    "paced",
     "log",
 ]
 ENTRY = ["flags", "tap", "testing"]

@@ -22,10 +22,10 @@ from beam.errors import (
 )
 from beam.interfaces import ISink
 from beam.options import capped_seconds, company
+from beam.paced import PacedReader
 from beam.peers import IDelivery, IReceiver
 from beam.policy import Naming, Policy
 from beam.producer import SpoolProducer
-from beam.throttle import PacedReader
 from beam.transfer import Span, State, Transfer
 from beam.web.answer import refuse
 from beam.web.direct import DirectDownload

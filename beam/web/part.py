@@ -39,7 +39,7 @@ class PartUpload(Upload):
         total = total if total is not None else before
         if total is not None and limit is not None and total > limit:
             raise TooLarge(f"The file has {total} bytes; this server takes {limit} at most.")
-        self._broker.check_offset(transfer, offset)  # a wrong one is told before what else is wrong with the part
+        transfer.check_offset(offset)  # a wrong one is told before what else is wrong with the part
         if total is not None and offset + (length or 0) > total:
             raise TooLarge(f"The part ends behind the {total} bytes of the file; send what is missing.")
         self._broker.resume(transfer, self, offset)

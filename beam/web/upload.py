@@ -15,9 +15,9 @@ from beam.body import Body
 from beam.errors import BadRequest, BeamError
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
+from beam.paced import PacedSpool
 from beam.peers import ISender, News
 from beam.policy import Policy
-from beam.throttle import PacedSpool
 from beam.transfer import Forward, Offer, Transfer
 from beam.web.direct import DirectUpload
 from beam.web.fields import Part, filename_in

@@ -272,7 +272,7 @@ class Stage:
         broker = self.broker
         needed = [each for life in broker._lives.values() for each in deadlines_of(life)]
         needed += [delivery.deadline for delivery in broker.deliveries]
-        needed += [waiting.deadline for waiting in broker._waits.values()]
+        needed += [waiting.over for waits in broker.rendezvous.waiting.values() for waiting in waits.values()]
         return sum(each.at < float("inf") for each in needed)
 
     def check(self) -> None:
@@ -287,17 +287,18 @@ class Stage:
         assert set(broker._lives) == set(rendezvous.transfers.values())
         waiting = [receiver for receiver in self.receivers if receiver.waiting]
         assert rendezvous.waiters == len(waiting) == sum(map(len, rendezvous.waiting.values()))
-        assert set(broker._waits) == set(waiting)
+        waits = {receiver: each for some in rendezvous.waiting.values() for receiver, each in some.items()}
+        assert set(waits) == set(waiting)
         assert len(broker.deliveries) == sum(receiver.delivery is not None for receiver in self.receivers)
         for transfer in rendezvous.transfers.values():
             self._check_patience(transfer)
-        for receiver, each in broker._waits.items():
+        for receiver, each in waits.items():
             assert isinstance(receiver, Receiver)
             found = rendezvous.transfers.get(receiver.key)
             if found is None:
-                assert each.deadline.at < float("inf"), "a receiver waits for ever"
+                assert each.over.at < float("inf"), "a receiver waits for ever"
             elif found.offer is not None:
-                assert each.deadline.at == float("inf"), "a receiver gives up while its sender waits for it"
+                assert each.over.at == float("inf"), "a receiver gives up while its sender waits for it"
         for sender in (*self.senders, *self.backs):
             sender.check()
         for receiver in self.receivers:

@@ -6,6 +6,7 @@ from typing import cast
 import pytest
 from attrs import define
 
+from beam.deadlines import Deadline
 from beam.errors import (
     BeamError,
     Claimed,
@@ -22,7 +23,7 @@ from beam.interfaces import ISpool
 from beam.options import SendOptions
 from beam.peers import IReceiver
 from beam.policy import Policy, Rival
-from beam.rendezvous import BROKEN_FOR, CLAIMED_FOR, REMEMBERED, Rendezvous
+from beam.rendezvous import BROKEN_FOR, CLAIMED_FOR, REMEMBERED, Rendezvous, Waiting
 from beam.transfer import State, Transfer
 
 
@@ -39,6 +40,13 @@ def a_transfer(
         spool=cast(ISpool, None),
         keeps=False,
     )
+
+
+def wait(rendezvous: Rendezvous, key: str, receiver: IReceiver) -> Waiting:
+    """``receiver`` waits a second."""
+    waiting = Waiting(1.0, Deadline(lambda now: None))
+    rendezvous.wait(key, receiver, waiting)
+    return waiting
 
 
 def receivers(n: int) -> list[IReceiver]:
@@ -76,16 +84,15 @@ def test_receivers_wait_in_the_order_in_which_they_came() -> None:
     """And are forgotten one by one, without a trace."""
     rendezvous = Rendezvous(Policy())
     first, second, other, stranger = receivers(4)
-    rendezvous.wait("k", first)
-    rendezvous.wait("k", second)
-    rendezvous.wait("other", other)
+    waits = [wait(rendezvous, key, receiver) for key, receiver in (("k", first), ("k", second), ("other", other))]
     assert list(rendezvous.waiting["k"]) == [first, second]
     assert rendezvous.waiters == 3
-    rendezvous.forget("k", stranger)
-    rendezvous.forget("nothing", first)
+    assert rendezvous.forget("k", stranger) is rendezvous.forget("nothing", first) is None
     assert rendezvous.waiters == 3
-    for key, receiver in (("k", first), ("k", first), ("k", second), ("other", other)):
-        rendezvous.forget(key, receiver)
+    assert rendezvous.forget("k", first) is waits[0]
+    assert rendezvous.forget("k", first) is None
+    assert rendezvous.forget("k", second) is waits[1]
+    assert rendezvous.forget("other", other) is waits[2]
     assert (rendezvous.waiters, rendezvous.waiting) == (0, {})
 
 
@@ -93,24 +100,24 @@ def test_a_key_has_only_so_many_waiters() -> None:
     """Above the limit of a key: 503, and no trace of the one refused."""
     rendezvous = Rendezvous(Policy(max_waiting_per_key=2))
     first, second, third = receivers(3)
-    rendezvous.wait("k", first)
-    rendezvous.wait("k", second)
+    wait(rendezvous, "k", first)
+    wait(rendezvous, "k", second)
     with pytest.raises(Unavailable):
-        rendezvous.wait("k", third)
+        wait(rendezvous, "k", third)
     assert (rendezvous.waiters, len(rendezvous.waiting["k"])) == (2, 2)
-    rendezvous.wait("other", third)
+    wait(rendezvous, "other", third)
     rendezvous.forget("k", first)
-    rendezvous.wait("k", first)
+    wait(rendezvous, "k", first)
 
 
 def test_all_keys_have_only_so_many_waiters() -> None:
     """Above the limit of all: 503, and no key appears."""
     rendezvous = Rendezvous(Policy(max_waiting=3))
     for i, receiver in enumerate(receivers(3)):
-        rendezvous.wait(str(i), receiver)
+        wait(rendezvous, str(i), receiver)
     (late,) = receivers(1)
     with pytest.raises(Unavailable):
-        rendezvous.wait("k", late)
+        wait(rendezvous, "k", late)
     assert "k" not in rendezvous.waiting
     assert rendezvous.waiters == 3
 
@@ -176,7 +183,7 @@ def meeting(
     if transfer is not None:
         rendezvous.begin(transfer)
     for company in companies:
-        rendezvous.wait("k", guest(company))
+        wait(rendezvous, "k", guest(company))
     return rendezvous, transfer
 
 

@@ -15,11 +15,12 @@ from zope.interface.verify import verifyObject
 
 from beam.errors import Outcome, SenderLost
 from beam.interfaces import IReader, ISink, ISpool
+from beam.paced import PacedReader, PacedSpool
 from beam.policy import Policy
 from beam.quota import Quota
 from beam.store.memory import MemoryStore
 from beam.testing import Rehearsal, some_bytes
-from beam.throttle import UNIX, PacedReader, PacedSpool, Shaper, Throttle
+from beam.throttle import UNIX, Shaper, Throttle
 
 RATE = 100_000  # bytes per second
 BURST = 32 << 10
