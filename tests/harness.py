@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
@@ -169,11 +169,16 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
     return data
 
 
-@contextmanager
-def curl(*arguments: str, **kwargs: object) -> Iterator["subprocess.Popen[bytes]"]:
+def curl(*arguments: str, **kwargs: object) -> AbstractContextManager["subprocess.Popen[bytes]"]:
     """A running curl, ended with the block."""
+    return running("curl", "-sS", *arguments, **kwargs)
+
+
+@contextmanager
+def running(*command: str, **kwargs: object) -> Iterator["subprocess.Popen[bytes]"]:
+    """A running ``command``, ended with the block."""
     process = subprocess.Popen(
-        ["curl", "-sS", *arguments],
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         **kwargs,  # type: ignore[call-overload]

@@ -95,7 +95,7 @@ class Piece(RingSpool):
         if self.error is not None:  # it was given up meanwhile, and another may be about to take its place
             try:
                 await spool.offload(lambda: spool.journal.strike(start, length))
-            except Exception:
+            except Exception:  # whatever it is, the piece would be there after a restart
                 spool.fail_all(Failure())
 
     def _noted(self, _: None) -> None:

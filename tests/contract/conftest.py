@@ -1,22 +1,11 @@
 """The servers that the contract tests run against, and the check that no test leaves anything behind."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-
-pytest.register_assert_rewrite("contract.peers", "contract.server")
-
-from contract.peers import close_all  # noqa: E402  (behind the registration)
-from contract.server import Certificate, Relay, Server, running  # noqa: E402
-
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For the TLS listeners."""
-    return Certificate.create(tmp_path_factory.mktemp("certificate"))
+from contract.fixtures import named_relay
+from contract.peers import close_all
+from contract.server import Certificate, Relay, Server, running
 
 
 @pytest.fixture(scope="module")
@@ -66,39 +55,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(name, [f"{store}-{each}" for store in stores[name] for each in ends], indirect=True)
 
 
-def _relay(request: pytest.FixtureRequest) -> Relay:
-    store, ends = str(request.param).split("-")
-    return Relay(request.getfixturevalue(f"{store}_server"), store, ends)
-
-
-@pytest.fixture
-def relay(request: pytest.FixtureRequest) -> Relay:
-    """Both stores."""
-    return _relay(request)
-
-
 @pytest.fixture
 def holding(request: pytest.FixtureRequest) -> Relay:
     """The store that holds."""
-    return _relay(request)
+    return named_relay(request)
 
 
 @pytest.fixture
 def keeping(request: pytest.FixtureRequest) -> Relay:
     """The store that keeps."""
-    return _relay(request)
+    return named_relay(request)
 
 
 @pytest.fixture
 def plain(memory_server: Server) -> Relay:
     """Plain TCP and the memory store, for what depends on neither."""
     return Relay(memory_server, "memory", "tcp")
-
-
-@pytest.fixture
-def key() -> str:
-    """A path that no other test uses."""
-    return f"/file-{next(_numbers)}"
 
 
 @pytest.fixture(autouse=True)

@@ -225,7 +225,7 @@ def stands_still(relay: Relay, n: int) -> bool:
     if relay.server.gauge("memory_usage") < n:
         return False
     before = relay.server.metrics()["beam_bytes_in_total"]
-    time.sleep(0.1)
+    time.sleep(0.1)  # the moment
     return relay.server.metrics()["beam_bytes_in_total"] == before
 
 

@@ -471,7 +471,7 @@ def test_a_slow_receiver_that_is_alone(hasty: list[Relay], key: str) -> None:
     while time.monotonic() < began + 2.2:
         for i, receiver in enumerate(receivers):
             taken[i] += receiver.take(25_000)
-        time.sleep(0.1)
+        time.sleep(0.1)  # slow, but not idle
     for i, relay in enumerate(hasty):
         rest = Background(receivers[i].answer).result().body
         assert bytes(taken[i]) + rest == data, relay

@@ -280,7 +280,7 @@ def test_a_file_stays_while_somebody_receives(brief: Relay, key: str) -> None:
     assert slow.take(100_000) == BIG[:100_000]
     while time.monotonic() < since + 1.6:
         assert is_there(brief, key)
-        time.sleep(0.05)
+        time.sleep(0.05)  # to be there all the time
     assert brief.connect().get(key, "Range: bytes=-3").answer().body == BIG[-3:]
     assert Background(slow.answer).result().body == BIG[100_000:]
     assert is_there(brief, key)
@@ -296,7 +296,7 @@ def test_overlapping_downloads(quick: Relay, key: str) -> None:
     done = time.monotonic()
     while time.monotonic() < done + 1:
         assert is_there(quick, key)
-        time.sleep(0.05)
+        time.sleep(0.05)  # to be there all the time
     assert Background(slow.answer).result().body == BIG[100_000:]
     check_lasts(quick, key, time.monotonic(), 0.4)
 
@@ -312,7 +312,7 @@ def test_a_look_is_no_download(quick: Relay, key: str) -> None:
     since = time.monotonic()
     while time.monotonic() < since + 1.2:
         assert is_there(quick, key)
-        time.sleep(0.05)
+        time.sleep(0.05)  # to be there all the time
     assert Background(lambda: quick.ask("GET", key)).result().body == BIG
 
 
@@ -332,7 +332,7 @@ def test_a_broken_download_may_come_back(brief: Relay, key: str) -> None:
     brief.server.wait_for("active_downloads", 0)
     while time.monotonic() < since + 1.8:
         assert is_there(brief, key)
-        time.sleep(0.05)
+        time.sleep(0.05)  # to be there all the time
     back = brief.connect().get(key, "Range: bytes=1000-")
     assert Background(back.answer).result().body == BIG[1000:]
 

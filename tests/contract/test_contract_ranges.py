@@ -368,7 +368,7 @@ def test_the_sender_is_paused_while_its_last_receiver_is_away(holding: Relay, ke
 def stands_still(relay: Relay) -> bool:
     """Whether nothing comes in for a moment."""
     before = relay.server.metrics()["beam_bytes_in_total"]
-    time.sleep(0.2)
+    time.sleep(0.2)  # the moment
     return relay.server.metrics()["beam_bytes_in_total"] == before
 
 

@@ -415,7 +415,7 @@ def test_a_sender_of_chunks_may_pause_anywhere(relay: Relay, key: str, size: int
         if visible:
             assert receiver.take(len(visible)) == visible
         else:
-            time.sleep(0.01)
+            time.sleep(0.01)  # a read of its own for what nobody can see
     sender.send(b"\n")
     assert receiver.answer().body == b""
     assert sender.answer().status == (201 if relay.keeps else 200)
@@ -433,7 +433,7 @@ def test_one_slow_receiver_among_several(relay: Relay, key: str, way: str) -> No
     sipped = b""
     for _ in range(10):
         sipped += receivers[0].take(10_000)
-        time.sleep(0.02)
+        time.sleep(0.02)  # slower than the others
     slow = Background(receivers[0].answer)
     assert sipped + slow.result().body == data
     assert [each.result().body == data for each in fast] == [True, True]

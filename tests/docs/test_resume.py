@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from docs.support import ROOT, block
-from harness import BOUND, Server, curl, free_port, until
+from harness import BOUND, Server, curl, free_port, running, until
 
 from beam.testing import some_bytes
 
@@ -34,13 +34,8 @@ def beam_send(shell: str, *arguments: str | Path) -> Iterator["subprocess.Popen[
     """The function with ``arguments``, run by ``shell``."""
     script = FUNCTION + 'beam_send "$@"'
     command = [shell, "-c", script, shell, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
+    with running(*command) as process:
         yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=BOUND)
 
 
 def children(pid: int) -> list[int]:

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,20 +33,6 @@ def test_a_clock_that_jumps_moves_no_deadline(days: int, tmp_path: Path) -> None
             assert 3 <= time.monotonic() - began < BOUND
             subprocess.run(["curl", "-sSf", "-T", "-", server.url("/long")], input=b"late", check=True, timeout=BOUND)
             assert read_until(long, b"late")
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "beam-test", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("announced", [True, False])

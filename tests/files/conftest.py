@@ -4,12 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("contract.peers", "files.support")
-
-from contract.peers import close_all  # noqa: E402  (behind the registration)
-from files.support import Api  # noqa: E402
-from harness import Server  # noqa: E402
+from contract.peers import close_all
+from files.support import Api
+from harness import Server
 
 
 @pytest.fixture(scope="module")

@@ -368,15 +368,15 @@ def test_parameters_of_a_form_in_the_query(api: Api) -> None:
 
 def test_an_unfinished_upload_has_its_time(serve: Callable[..., Api]) -> None:
     """--upload-ttl after its last byte it is gone, and each chunk makes it begin again."""
-    api = serve("--upload-ttl", "1.5")
+    api = serve("--upload-ttl", "4")
     flow = Flow(DATA, 10_000)
     for number in range(1, 9):
-        until(lambda: api.chunk(flow, number).status == 201, "the chunk is there", 0.5)  # noqa: B023
+        until(lambda: api.chunk(flow, number).status == 201, "the chunk is there")  # noqa: B023
         assert api.list()[0]["received"] == number * 10_000
         peer = begin_chunk(api, flow, number + 1, 10)
-        assert peer.hears_nothing(0.3)
+        assert peer.hears_nothing(0.6)  # eight times more than it has in all
         peer.reset()
-    until(lambda: not api.list(), "it is gone", 10)
+    until(lambda: not api.list(), "it is gone")
     assert api.probe(flow, 1).status == 204
 
 

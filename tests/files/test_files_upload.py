@@ -6,6 +6,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote, unquote
 from uuid import UUID
 
@@ -59,15 +60,19 @@ def test_an_empty_file(api: Api) -> None:
     assert api.ask("HEAD", f"{FILES}/{file['id']}")["content-length"] == "0"
 
 
+def uploaded(api: Api, name: str, raw: bool) -> dict[str, Any]:
+    """A file of that name, as it is or in a form."""
+    if raw:
+        return file_of(api.post(b"x", name), 201)
+    kind, body = form({}, b"x", name)
+    return file_of(api.ask("POST", UPLOAD, f"Content-Type: {kind}", body=body), 201)
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("raw", [True, False])
 def test_the_name_of_a_file(api: Api, name: str, raw: bool) -> None:
     """It is told, listed and given to whoever downloads, as it was."""
-    if raw:
-        file = file_of(api.post(b"x", name), 201)
-    else:
-        kind, body = form({}, b"x", name)
-        file = file_of(api.ask("POST", UPLOAD, f"Content-Type: {kind}", body=body), 201)
+    file = uploaded(api, name, raw)
     assert file["filename"] == name
     assert api.list() == [file]
     disposition = api.ask("GET", f"{FILES}/{file['id']}")["content-disposition"]
@@ -79,12 +84,7 @@ def test_the_name_of_a_file(api: Api, name: str, raw: bool) -> None:
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_name_that_is_a_path(api: Api, name: str, raw: bool) -> None:
     """Its last part is the name; nothing is written anywhere else."""
-    if raw:
-        file = file_of(api.post(b"x", name), 201)
-    else:
-        kind, body = form({}, b"x", name)
-        file = file_of(api.ask("POST", UPLOAD, f"Content-Type: {kind}", body=body), 201)
-    assert file["filename"] == "passwd"
+    assert uploaded(api, name, raw)["filename"] == "passwd"
 
 
 def test_a_digest_is_checked(api: Api) -> None:

@@ -5,13 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("contract.peers", "contract.server", "forward.support")
-
-from contract.peers import close_all  # noqa: E402  (behind the registration)
-from contract.server import Certificate  # noqa: E402
-from forward.support import BODY, FORWARDS, SHORT, TIMES  # noqa: E402
-from harness import Server, until  # noqa: E402
+from contract.peers import close_all
+from contract.server import Certificate
+from forward.support import BODY, FORWARDS, SHORT, TIMES
+from harness import Server, until
 
 Serve = Callable[..., Server]
 

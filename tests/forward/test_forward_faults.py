@@ -230,7 +230,7 @@ def test_a_refusal_without_an_end_is_one(ends: bool, beam: Server) -> None:
     def run(exchange: Exchange) -> None:
         exchange.read(HALF)
         exchange._wire.socket.sendall(b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\nbecause")
-        time.sleep(0.3)
+        time.sleep(0.3)  # the body goes on coming
         if ends:
             exchange.finish()
         exchange.watch()
@@ -238,7 +238,7 @@ def test_a_refusal_without_an_end_is_one(ends: bool, beam: Server) -> None:
     with ScriptedTarget(Behaviour("endless", run)) as target:
         sender = begin(beam, "/k", length=len(SHORT), to=target.url()).send(SHORT[:HALF])
         target.request().wait_until_read(HALF)
-        time.sleep(0.1)
+        time.sleep(0.1)  # what the target says comes first
         answer = sender.send(SHORT[HALF:]).answer()
         assert answer.status == 502
         assert "answered 403: because" in answer.text
@@ -275,7 +275,7 @@ def test_an_interim_answer_is_none(statuses: tuple[int, ...], beam: Server) -> N
     with ScriptedTarget(Behaviour("interim", run)) as target:
         sender = begin(beam, "/k", length=len(SHORT), to=target.url()).send(SHORT[:HALF])
         target.request().wait_until_read(HALF)
-        time.sleep(0.1)
+        time.sleep(0.1)  # what the target says comes first
         answer = sender.send(SHORT[HALF:]).answer()
         assert answer.status == 200, answer
 
@@ -305,7 +305,7 @@ def test_connecting_is_bounded(beam: Server, short: Path) -> None:
             waiting = open_.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
-        time.sleep(0.1)
+        time.sleep(0.1)  # until its queue is full
         began = time.monotonic()
         text = send(beam, "/k", short, to=f"http://127.0.0.1:{listener.getsockname()[1]}/", status=502)
         assert 0.9 < time.monotonic() - began < 3

@@ -4,7 +4,6 @@ Everything is over real HTTP with a real server.  Where beam differs from file-p
 """
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -36,14 +35,7 @@ NOT_THERE = "key not found"
 TAKEN = "key already exists"
 FULL = "disk quota exceeded, try again later"
 
-_numbers = itertools.count(1)
 _running: list[Server] = []
-
-
-@pytest.fixture
-def key() -> str:
-    """A path that no other test uses."""
-    return f"/file-{next(_numbers)}"
 
 
 @pytest.fixture(autouse=True)
@@ -1401,20 +1393,6 @@ def unless_reset(call: Callable[[Server, str], Answer], server: Server, path: st
 def stored(answer: Answer | None) -> bool:
     """Whether the sender heard 200."""
     return answer is not None and answer.status == 200
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "beam-test", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("this user may not mount a file system")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_the_disk_is_full(small_disk: Path, tmp_path: Path, key: str) -> None:

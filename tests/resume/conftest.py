@@ -1,22 +1,18 @@
 """The servers that the tests of resumable uploads run against, and the check that no test leaves anything behind."""
 
-import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.register_assert_rewrite("contract.peers", "contract.server", "resume.support")
-
-from contract.peers import close_all  # noqa: E402  (behind the registration)
-from contract.server import Certificate, Relay, Server, running  # noqa: E402
-from harness import until  # noqa: E402
-from resume.support import BODY, Tus, lasting_files  # noqa: E402
+from contract.fixtures import named_relay
+from contract.peers import close_all
+from contract.server import Certificate, Relay, Server, running
+from harness import until
+from resume.support import BODY, Tus, lasting_files
 
 TIMES = ("--get-wait-timeout", "30", "--resume-timeout", "5", "--put-ttl", "1", "--get-ttl", "0.05")
 ENDS = ("tcp", "tls", "haproxy")
-_numbers = itertools.count(1)
 
 Serve = Callable[..., Server]
 
@@ -31,12 +27,6 @@ def check_at_rest(server: Server) -> None:
         server.start()
         raise
     until(lambda: not lasting_files(server), "no file of an upload is left")
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """For the TLS listeners."""
-    return Certificate.create(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture
@@ -85,21 +75,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(name, wanted[name], indirect=True)
 
 
-def _relay(request: pytest.FixtureRequest) -> Relay:
-    store, ends = str(request.param).split("-")
-    return Relay(request.getfixturevalue(f"{store}_server"), store, ends)
-
-
-@pytest.fixture
-def relay(request: pytest.FixtureRequest) -> Relay:
-    """Both stores, with every kind of client."""
-    return _relay(request)
-
-
 @pytest.fixture
 def either(request: pytest.FixtureRequest) -> Relay:
     """Both stores, over TCP."""
-    return _relay(request)
+    return named_relay(request)
 
 
 @pytest.fixture
@@ -112,12 +91,6 @@ def holding(memory_server: Server) -> Relay:
 def keeping(disk_server: Server) -> Relay:
     """The store that keeps."""
     return Relay(disk_server, "disk", "tcp")
-
-
-@pytest.fixture
-def key() -> str:
-    """A path that no other test uses."""
-    return f"/file-{next(_numbers)}"
 
 
 @pytest.fixture(scope="session")

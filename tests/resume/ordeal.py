@@ -57,7 +57,7 @@ class Receiver:
             try:
                 self._read()
             except FAULTS:
-                time.sleep(0.1)
+                time.sleep(0.1)  # the server may be starting
             self.returns += self.at < self.length
 
     def _read(self) -> None:

@@ -456,10 +456,10 @@ def test_the_time_is_up(either: Relay, key: str, tmp_path: Path) -> None:
 def test_the_time_begins_anew_with_each_break(either: Relay, key: str) -> None:
     """It is a time without a sender, not one for the whole."""
     receivers = receive(either, key)
-    sender = begin(either, f"{key}?resume=1", BODY, 1000)
+    sender = begin(either, f"{key}?resume=4", BODY, 1000)
     for here in (1000, 2000, 3000, 4000):
         sender.close()
-        time.sleep(0.4)
+        time.sleep(1.1)  # four times more than it has in all
         sender = go_on(either, key, BODY, here, sent=here + 1000)
         wait_for_offset(either, key, here + 1000)
     check_end(either, sender.send(BODY[5000:]), receivers, BODY)
@@ -468,10 +468,10 @@ def test_the_time_begins_anew_with_each_break(either: Relay, key: str) -> None:
 def test_a_sender_that_is_there_has_all_its_time(either: Relay, key: str) -> None:
     """The time runs only while nobody sends."""
     receivers = receive(either, key)
-    begin(either, f"{key}?resume=0.3", BODY, 1000).close()
+    begin(either, f"{key}?resume=2", BODY, 1000).close()
     sender = go_on(either, key, BODY, 1000, sent=2000)
     assert [receiver.take(2000) for receiver in receivers] == [BODY[:2000]] * len(receivers)
-    assert receivers[0].hears_nothing(0.8)
+    assert receivers[0].hears_nothing(2.5)
     check_end(either, sender.send(BODY[2000:]), receivers, BODY[2000:])
 
 
