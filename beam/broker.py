@@ -7,7 +7,7 @@ follows, and this file does it.  The only mutable hub, and the owner of the one 
 from collections.abc import Callable, Mapping
 from math import inf
 
-from attrs import define
+from attrs import define, evolve
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
@@ -147,9 +147,10 @@ class Broker:
         self._lives[transfer] = Life(Sending(self, transfer), timeout)
         self._set_deadline(transfer)
 
-    def restore(self, found: IFound, record: Record) -> None:
+    def restore(self, found: IFound, record: Record, store: IStore) -> None:
         """Go on with what a former server left: its sender may come back, and whoever wants it be served.
 
+        :param store: where it was found, one of the broker's, perhaps by another name than then.
         :raises Unavailable: there is no memory or no descriptor for it now.
         """
         resume = record.options.resume
@@ -157,7 +158,8 @@ class Broker:
         if left <= 0 or record.key in self.rendezvous.transfers:
             found.remove()
             return
-        transfer = self._maker.remake(found, record)
+        (name,) = [name for name, each in self.stores.items() if each is store]
+        transfer = self._maker.remake(found, evolve(record, options=evolve(record.options, store=name)))
         self._begin(transfer)
         if transfer.spool.head == record.length:
             self.whole(transfer, record.digests)

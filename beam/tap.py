@@ -110,9 +110,11 @@ class Relay(Service):
             for found in store.recover() if ILastingStore.providedBy(store) else ():
                 try:
                     record = decode(found.record)
-                    brokers[record.scope].restore(found, record)
-                except (ValueError, KeyError, BeamError) as error:
-                    log.warn("a file of a former server stays as it is: {error!r}", error=error)
+                    if record.scope not in brokers:
+                        raise ValueError(f"it belongs to {record.scope}, which is not served now")
+                    brokers[record.scope].restore(found, record, store)
+                except (ValueError, BeamError) as error:
+                    log.warn("a file of a former server stays on the disk as it is: {reason}", reason=str(error))
 
     def _listen(self, name: str, where: IStreamServerEndpoint, site: BeamSite) -> None:
         def listening(port: IListeningPort) -> None:

@@ -66,6 +66,7 @@ class Server:
     """A running ``twist beam`` that listens on TCP, TLS, a UNIX socket and behind a proxy, and for metrics.
 
     :param flags: of the command line, besides the listeners; ``{folder}`` stands for a folder of its own.
+    :ivar flags: with that folder, for the next start.
     """
 
     def __init__(self, certificate: Certificate, *flags: str) -> None:
@@ -73,7 +74,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="beam-contract-"))
         self.unix = self.folder / "socket"
         self.log = self.folder / "log"
-        self._flags = [flag.format(folder=self.folder) for flag in flags]
+        self.flags = [flag.format(folder=self.folder) for flag in flags]
         self._read_log = 0
         self.start()
 
@@ -100,7 +101,7 @@ class Server:
             *("--listen", f"unix:{self.unix}"),
             *("--listen", f"haproxy:tcp:{self.haproxy_port}:interface=127.0.0.1"),
             *("--metrics-addr", f"127.0.0.1:{self.metrics_port}"),
-            *self._flags,
+            *self.flags,
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BEAM_")}
         with self.log.open("ab") as log:

@@ -132,6 +132,24 @@ def test_the_time_goes_on_while_the_server_is_down(serve: Serve, key: str) -> No
     check_sent(relay, relay.connect().put(key, b"abc"), 3)
 
 
+def test_an_upload_below_a_prefix_that_is_not_served(serve: Serve, key: str) -> None:
+    """It waits on the disk, and the log says why; when the prefix is served again, it goes on."""
+    server = serve(*FLAGS_OF_DISK, "--mount", "/m=beam")
+    relay, place = Relay(server, "disk", "tcp"), f"/m{key}"
+    begin(relay, f"{place}?resume", BODY, 1000).close()
+    wait_for_records(server)
+    server.flags.remove("--mount")
+    server.flags.remove("/m=beam")
+    crash(server)
+    assert relay.ask("HEAD", place).status == 404
+    assert "stays on the disk as it is: it belongs to /m, which is not served now" in server.log.read_text()
+    server.flags += ["--mount", "/m=beam"]
+    crash(server)
+    here = offset(relay, place)
+    assert here <= 1000
+    check_end(relay, go_on(relay, place, BODY, here), [relay.connect().get(place)], BODY)
+
+
 def test_a_plain_upload_does_not_outlive_the_server(serve: Serve, key: str) -> None:
     """Nobody said that he would come back: the next start removes it."""
     relay = Relay(serve(*FLAGS_OF_DISK), "disk", "tcp")

@@ -936,6 +936,18 @@ def test_parts_expire(serve: Serve, speak: Speak) -> None:
 # A server that ends.
 
 
+def test_a_store_that_has_another_name_behind_a_restart(serve: Serve, speak: Speak, key: str) -> None:
+    """What was in it goes on, parts with a checksum too, which are staged there."""
+    server = serve("--store", "a=disk:{folder}/store", "--put-ttl", "1", "--get-ttl", "0.05")
+    relay = Relay(server, "disk", "tcp")
+    upload = speak(relay).create(len(BODY), key=key[1:])
+    upload.check_sent(upload.patch(0, BODY[:1000]), 1000)
+    server.flags[1] = server.flags[1].replace("a=", "b=")
+    crash(server)
+    upload.check_sent(upload.patch(1000, BODY[1000:2000], checksum(BODY[1000:2000])), 2000)
+    finish(upload, [relay.connect().get(key)], 2000)
+
+
 def test_an_upload_outlives_the_server(serve: Serve, speak: Speak, key: str) -> None:
     """On disk, after a SIGKILL: offset, length, metadata and key are as they were, and its client goes on."""
     relay = Relay(serve("--store", "disk:{folder}/store", "--put-ttl", "1", "--get-ttl", "0.05"), "disk", "tcp")

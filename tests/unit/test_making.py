@@ -148,7 +148,7 @@ class Former(Sender):
 
 def restored(stage: Stage, found: Found, record: Record = RECORD) -> Transfer:
     """What goes on."""
-    stage.broker.restore(found, record)
+    stage.broker.restore(found, record, stage.keeping)
     (transfer,) = stage.broker.rendezvous.transfers.values()
     return transfer
 
@@ -170,6 +170,15 @@ def test_it_goes_on() -> None:
     assert transfer.outcome is Outcome.SUSPENDED
 
 
+def test_its_store_has_another_name() -> None:
+    """The operator's of today counts."""
+    stage = Stage()
+    stage.broker.stores = {"renamed": stage.keeping}
+    transfer = restored(stage, Found(stage))
+    assert transfer.options == evolve(RECORD.options, store="renamed")
+    stage.broker.stop()
+
+
 @pytest.mark.parametrize("age", [0.0, 3.0, AWAY - 0.5])
 def test_its_sender_has_the_rest_of_its_time(age: float) -> None:
     """That of the last byte counts, and goes on while no server runs."""
@@ -187,7 +196,7 @@ def test_its_time_was_over(age: float) -> None:
     """It is removed."""
     stage = Stage()
     found = Found(stage, age=age)
-    stage.broker.restore(found, RECORD)
+    stage.broker.restore(found, RECORD, stage.keeping)
     assert found.log == ["remove"] and not stage.broker.rendezvous.transfers
 
 
@@ -197,7 +206,7 @@ def test_its_key_is_taken(whole: bool) -> None:
     stage = Stage()
     first = restored(stage, Found(stage))
     found = Found(stage, 60)
-    stage.broker.restore(found, evolve(RECORD, etag='"other"', whole=whole))
+    stage.broker.restore(found, evolve(RECORD, etag='"other"', whole=whole), stage.keeping)
     assert found.log == ["remove"] and list(stage.broker.rendezvous.transfers.values()) == [first]
     stage.broker.stop()
 
@@ -243,7 +252,7 @@ def test_it_cannot_be_opened() -> None:
     stage = Stage()
     found = Found(stage, refusal=Unavailable("no memory"))
     with pytest.raises(Unavailable):
-        stage.broker.restore(found, RECORD)
+        stage.broker.restore(found, RECORD, stage.keeping)
     assert found.log == ["open"] and not stage.broker.rendezvous.transfers
     assert not stage.broker.deadlines and not stage.clock.getDelayedCalls()
 
