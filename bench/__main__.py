@@ -28,7 +28,7 @@ from bench.servers import Certificate, ServerError, make_certificate, running
 SLOW = 20e6
 MEMORY_BOUND = 60 * MIB + 20 * MIB  # of the server, and of its one running transfer
 WARM_UP = MIB
-TABLE = "{:31} {:>7} {:9} {:>20} {:>20} {:>15}"
+TABLE = "{:31} {:>7} {:12} {:>20} {:>20} {:>15}"
 
 
 @frozen
@@ -36,6 +36,7 @@ class Row:
     """One case; ``cpu`` and ``speed`` are its bounds, as ratios of beam to the baseline with one receiver.
 
     :param beside: another load through beam that stands in the baseline's place.
+    :param other: what stands there.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Row:
     speed: float | None = None
     once: bool = False
     beside: Load | None = None
+    other: str = "baseline"
 
 
 ROWS = {
@@ -56,10 +58,20 @@ ROWS = {
     "tls": Row("TLS up and down", Load(GIB, tls=True), cpu=0.75),
     "chunked": Row("chunked up and down", Load(GIB, chunked=True), cpu=0.5),
     "forward": Row(
-        "forward, beside a producer end",
+        "forward",
         Load(GIB, chunked=True, forwarded=True),
         cpu=2.0,
         beside=Load(GIB, chunked=True, unframed=True),
+        other="producer end",
+    ),
+    "tus": Row("tus, parts of 16 MiB", Load(GIB, part=16 * MIB), cpu=1.5, beside=Load(GIB), other="one PUT"),
+    "tus-disk": Row(
+        "tus to disk, parts of 16 MiB",
+        Load(GIB, part=16 * MIB),
+        store="disk",
+        cpu=1.5,
+        beside=Load(GIB),
+        other="one PUT",
     ),
     "slow": Row("receiver at 20 MB/s", Load(200 * 10**6, pace=SLOW)),
     "huge": Row("at 20 MB/s for 20 s", Load(20 * GIB, pace=SLOW, pace_seconds=20), once=True),
@@ -109,7 +121,7 @@ def measure_row(row: Row, runs: int, certificate: Certificate) -> Iterator[tuple
     finally:
         os.close(source)
     sizes = row.title, f"{row.load.size / 1e6:.0f}"
-    for which, name in enumerate(("beam", "baseline" if row.beside is None else "producer")):
+    for which, name in enumerate(("beam", row.other)):
         results = [pair[which] for pair in pairs]
         speed, cpu = spread([result.speed / 1e9 for result in results]), spread([result.cpu for result in results])
         print(TABLE.format(*sizes, name, speed, cpu, spread([result.peak / MIB for result in results], 0)))
@@ -120,11 +132,10 @@ def measure_row(row: Row, runs: int, certificate: Certificate) -> Iterator[tuple
     print(TABLE.format(*sizes, "ratio", spread(speeds), spread(cpus), ""), flush=True)
     if row.cpu is not None:
         cpu_ratio = median(cpus)
-        other = "baseline" if row.beside is None else "producer end"
-        yield cpu_ratio <= row.cpu, f"{row.title}: CPU {cpu_ratio:.2f} of the {other} (bound {row.cpu})"
+        yield cpu_ratio <= row.cpu, f"{row.title}: CPU {cpu_ratio:.2f} of {row.other} (bound {row.cpu})"
     if row.speed is not None:
         speed_ratio = median(speeds)
-        yield speed_ratio >= row.speed, f"{row.title}: throughput {speed_ratio:.2f} of the baseline (bound {row.speed})"
+        yield speed_ratio >= row.speed, f"{row.title}: throughput {speed_ratio:.2f} of {row.other} (bound {row.speed})"
     if row.store == "memory":
         peak = max(beam.peak for beam, _ in pairs)
         yield peak <= MEMORY_BOUND, f"{row.title}: peak {peak / MIB:.0f} MiB (bound {MEMORY_BOUND // MIB})"

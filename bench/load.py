@@ -7,9 +7,11 @@ No socket here has a time-out of its own; ``run`` ends both processes when its d
 
 from __future__ import annotations
 
+import base64
 import mmap
 import multiprocessing
 import os
+import re
 import selectors
 import socket
 import ssl
@@ -44,6 +46,7 @@ class Load:
     :param forwarded: whether the one receiver is a server that the body is forwarded to.
     :param fetched: whether the server has the body already, so that nothing is sent.
     :param form: whether the body is the file of a form.
+    :param part: bytes of each PATCH by which tus brings the body; 0 if a PUT does.
     """
 
     size: int
@@ -56,6 +59,7 @@ class Load:
     forwarded: bool = False
     fetched: bool = False
     form: bool = False
+    part: int = 0
 
     @property
     def delivered(self) -> int:
@@ -150,6 +154,9 @@ def _connect(load: Load, port: int) -> socket.socket:
 
 
 def _send(report: Connection, load: Load, port: int, target: str, source: int) -> None:
+    if load.part:
+        _send_parts(report, load, port, target, source)
+        return
     connection = _connect(load, port)
     before, behind = (FORM, FORM_END) if load.form else (b"", b"")
     length = len(before) + load.size + len(behind)
@@ -162,26 +169,50 @@ def _send(report: Connection, load: Load, port: int, target: str, source: int) -
             for piece in _pieces(load, source):
                 connection.sendall(piece)
         else:
-            _send_file(connection, load.size, source)
+            _send_file(connection, 0, load.size, source)
             connection.sendall(behind)
     except (BrokenPipeError, ConnectionResetError):
         pass  # refused on the way: the reply, if there is one, says why
-    reply = b""
-    while b"\r\n\r\n" not in reply and (data := connection.recv(BUFFER_BYTES)):
-        reply += data
-    if _status(reply) not in (200, 201):
-        raise LoadError(f"the reply was {reply!r}")
+    _reply(connection, 200, 201)
     report.send(time.monotonic())
     while connection.recv(BUFFER_BYTES):  # some go on replying until the end; ``run`` ends us
         pass
 
 
-def _send_file(connection: socket.socket, size: int, source: int) -> None:
+def _send_parts(report: Connection, load: Load, port: int, target: str, source: int) -> None:
+    """By tus 1.0.0, over one connection: each part waits for the answer to the one before, as clients do."""
+    connection = _connect(load, port)
+    path, _, query = target.partition("?")
+    key = base64.b64encode(path.lstrip("/").encode()).decode()
+    common = "Host: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\n"
+    head = f"POST /-/tus?{query} HTTP/1.1\r\n{common}Content-Length: 0\r\n"
+    connection.sendall(f"{head}Upload-Length: {load.size}\r\nUpload-Metadata: key {key}\r\n\r\n".encode())
+    found = re.search(rb"(?i)\r\nlocation: (\S+)", _reply(connection, 201))
+    place = found[1].decode() if found else ""
+    for start in range(0, load.size, load.part):
+        length = min(load.part, load.size - start)
+        head = f"PATCH {place} HTTP/1.1\r\n{common}Content-Type: application/offset+octet-stream\r\n"
+        connection.sendall(f"{head}Upload-Offset: {start}\r\nContent-Length: {length}\r\n\r\n".encode())
+        _send_file(connection, start, start + length, source)
+        _reply(connection, 204)
+    report.send(time.monotonic())
+
+
+def _reply(connection: socket.socket, *wanted: int) -> bytes:
+    """The head of an answer, which has one of the ``wanted`` statuses."""
+    reply = b""
+    while b"\r\n\r\n" not in reply and (data := connection.recv(BUFFER_BYTES)):
+        reply += data
+    if _status(reply) not in wanted:
+        raise LoadError(f"the reply was {reply!r}")
+    return reply
+
+
+def _send_file(connection: socket.socket, start: int, stop: int, source: int) -> None:
     whole = os.fstat(source).st_size
-    sent = 0
-    while sent < size:
-        offset = sent % whole
-        sent += os.sendfile(connection.fileno(), source, offset, min(whole - offset, size - sent))
+    while start < stop:
+        offset = start % whole
+        start += os.sendfile(connection.fileno(), source, offset, min(whole - offset, stop - start))
 
 
 def _pieces(load: Load, source: int) -> Iterator[bytes | memoryview]:
