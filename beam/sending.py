@@ -78,7 +78,7 @@ class Sending:
 
     def tell(self, news: News) -> None:
         """Tell it what happens, unless it has its answer."""
-        if self.sender is not None and not self.told:
+        if self.sender is not None:
             self.sender.heard(news)
 
     def tell_end(self) -> None:
@@ -97,7 +97,7 @@ class Sending:
     def _look(self, now: float) -> None:
         """Whether it is gone, or idle."""
         transfer, sender = self.transfer, self.sender
-        if sender is None or self.told:
+        if sender is None:
             return
         could = transfer.state in BODY_IS_COMING and not transfer.spool.paused and not sender.was_held()
         gone = sender.peer_gone()

@@ -1,5 +1,7 @@
 """A sender that may come back, story by story: it is there, or away, and its transfer goes on without it."""
 
+from unittest.mock import Mock
+
 import pytest
 from attrs import evolve
 from twisted.internet.defer import Deferred
@@ -320,6 +322,18 @@ def test_one_that_waits_for_room_is_replaced() -> None:
     receiver.take()
     assert receiver.delivered and bytes(receiver.got) == sender.data
     stage.check_empty()
+
+
+def test_one_that_was_replaced_is_asked_for_no_more() -> None:
+    """Also if the newer one fills nothing yet: what it brings may lie elsewhere until it is checked."""
+    stage = Stage()
+    sender = stage.offer(n=1000, options=MEMORY)
+    sender.send()
+    assert sender.paused
+    stage.broker.resume(sender.transfer, Mock(), sender.sent)
+    receiver = stage.receive()
+    assert len(receiver.got) == sender.sent and sender.paused
+    stage.broker.stop()
 
 
 def test_it_is_dismissed() -> None:
