@@ -2,23 +2,13 @@
 
 import html
 import re
-import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from browser import QUIET, chromium, pages_of
 from harness import BOUND, Server, curl, until
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
-)
 
 
 @pytest.fixture
@@ -30,10 +20,7 @@ def beam(tmp_path: Path) -> Iterator[Server]:
 
 def seen_at(url: str, profile: Path) -> str:
     """What a browser shows at ``url``, as HTML."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("chromium is not installed")
-    command = [program, *QUIET, f"--user-data-dir={profile}", "--dump-dom", url]
+    command = [chromium(), *QUIET, f"--user-data-dir={profile}", "--dump-dom", url]
     done = subprocess.run(command, capture_output=True, timeout=2 * BOUND)
     assert done.returncode == 0, done.stderr.decode(errors="replace")
     return done.stdout.decode()
@@ -89,32 +76,18 @@ document.querySelector("pre").textContent =
 </script>"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """Serves the files of a folder, and writes nothing of it."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """As that of its class, without a word."""
-
-
 @pytest.mark.parametrize("allowed", [True, False], ids=["a page that may", "a page that may not"])
 def test_a_page_of_another_origin(tmp_path: Path, allowed: bool) -> None:
     """It sends, receives and reads what it is told if its origin is named; else the browser keeps it from all of it."""
     folder = tmp_path / "page"
     folder.mkdir()
-    with ExitStack() as stack:
-        pages = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)))
-        serving = threading.Thread(target=pages.serve_forever)
-        serving.start()
-        stack.callback(serving.join)
-        stack.callback(pages.shutdown)
-        origin = f"http://127.0.0.1:{pages.server_port}"
+    with pages_of(folder) as origin:
         flags = ("--cors-origin", origin if allowed else "https://page.test", "--auth", "mellon")
-        store = ("--store", f"disk:{tmp_path}/store")
-        beam = stack.enter_context(Server(*flags, *store, log=tmp_path / "log"))
-        (folder / "index.html").write_text(SCRIPT.replace("BEAM", beam.url("")))
-        page = html.unescape(seen_at(f"{origin}/", tmp_path / "profile"))
-        said = page.partition("<pre>")[2].partition("</pre>")[0].splitlines()
-        gauges = beam.gauges()
+        with Server(*flags, "--store", f"disk:{tmp_path}/store", log=tmp_path / "log") as beam:
+            (folder / "index.html").write_text(SCRIPT.replace("BEAM", beam.url("")))
+            page = html.unescape(seen_at(f"{origin}/", tmp_path / "profile"))
+            said = page.partition("<pre>")[2].partition("</pre>")[0].splitlines()
+            gauges = beam.gauges()
     if allowed:
         assert said[0] == "201 | stored 9 bytes, kept for 30 s | /file"
         assert said[1].startswith("401 | ") and said[1].endswith(" | Bearer")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -378,6 +379,38 @@ def test_an_unfinished_upload_has_its_time(serve: Callable[..., Api]) -> None:
         peer.reset()
     until(lambda: not api.list(), "it is gone")
     assert api.probe(flow, 1).status == 204
+
+
+def test_a_chunk_whose_sender_vanished(api: Api) -> None:
+    """Whoever sends it again has its place when nothing has come for a while; the file is whole in the end."""
+    flow = Flow(DATA[:25_000], 10_000)
+    assert api.chunk(flow, 1).status == 201
+    last = None
+    for number in (2, 3):
+        vanished = begin_chunk(api, flow, number, 10)
+        answer = api.chunk(flow, number)
+        problem(answer, 409, "Another connection")
+        assert answer["retry-after"] == "1"
+        last = until(lambda number=number: taken(api.chunk(flow, number)), "its place is free")  # type: ignore[misc]
+        problem(vanished.answer(), 409, "another connection")
+    assert last is not None
+    assert api.read(file_of(last, 201)["id"]) == DATA[:25_000]
+
+
+def taken(answer: Answer) -> Answer | None:
+    """``answer``, if it is no 409."""
+    return None if answer.status == 409 else answer
+
+
+def test_a_chunk_whose_sender_is_slow(api: Api) -> None:
+    """It keeps its place for as long as bytes come."""
+    flow = Flow(DATA[:20_000], 10_000)
+    slow = begin_chunk(api, flow, 1, 10)
+    for at in range(10, 18):
+        time.sleep(0.8)  # twice as long, in all, as one may stand still
+        slow.send(DATA[at : at + 1])
+        problem(api.chunk(flow, 1), 409, "Another connection")
+    assert slow.send(DATA[18:10_000]).answer().status == 201
 
 
 def test_a_file_that_is_there_keeps_its_identifier(api: Api) -> None:

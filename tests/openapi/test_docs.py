@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from browser import Browser
 from harness import Server, until
-from openapi.browser import Browser
 
 from beam import __version__
 

@@ -4,7 +4,6 @@ import gc
 import json
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,7 +24,6 @@ HERE = Path(__file__).parent
 SIZES = {"0": 0, "1": 1, "20MB": 20_000_000}
 BIG = SIZES["20MB"]
 CHUNK = 3_000_000  # not a divisor of the size
-UNREACHABLE = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ECONNRESET", "ETIMEDOUT", "ENETUNREACH", "EHOSTUNREACH")
 
 Serve = Callable[..., Server]
 
@@ -143,21 +141,9 @@ def test_tuspy_over_a_server_that_is_killed(serve: Serve, key: str, file: Path, 
 
 
 @pytest.fixture(scope="session")
-def tus_js(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def tus_js(node_modules: Path) -> dict[str, str]:
     """The variables with which Node finds tus-js-client."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed")
-    folder = tmp_path_factory.mktemp("npm")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(HERE / name, folder)
-    quick = ("--no-audit", "--no-fund", "--prefer-offline", "--fetch-retries=1", "--fetch-timeout=30000")
-    done = subprocess.run(["npm", "ci", *quick], cwd=folder, capture_output=True, text=True, timeout=4 * BOUND)
-    if done.returncode:
-        if any(word in done.stderr for word in UNREACHABLE):
-            pytest.skip("the registry of npm cannot be reached")
-        raise AssertionError(done.stderr)
-    return {**os.environ, "NODE_PATH": str(folder / "node_modules")}
+    return {**os.environ, "NODE_PATH": str(node_modules)}
 
 
 class Js:

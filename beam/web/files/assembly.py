@@ -3,17 +3,19 @@
 What is known of such a file is noted with its transfer, so that a server that starts again finds it.
 """
 
+from typing import Protocol
 from uuid import uuid4
 
 from attrs import define, evolve, field
 
 from beam.broker import Broker
-from beam.errors import BeamError, KeyInUse, SenderLost, TooLarge
+from beam.errors import BeamError, KeyInUse, SenderLost, TakenOver, TooLarge
 from beam.excerpt import excerpt
 from beam.flow import Chunk, Plan, chunk_of, plan_of
 from beam.interfaces import IPieceSpool
 from beam.options import SendOptions
 from beam.policy import Policy
+from beam.sending import TAKEN_OVER
 from beam.transfer import Transfer
 from beam.web.media import HEAD, TAIL, TypeCheck, type_check, type_of
 
@@ -22,11 +24,21 @@ GONE = SenderLost("The sender left before the end of its chunk.")
 ON_ITS_WAY = "Another connection is sending chunk {}; wait for it, or send another chunk."
 
 
+class Bringer(Protocol):
+    """Who brings a chunk."""
+
+    def stands_still(self) -> bool:
+        """Whether nothing has come for so long that its connection may be dead."""
+
+    def broken(self, error: BeamError) -> None:
+        """It is not to go on."""
+
+
 @define(eq=False)
 class Assembly:
     """One file that comes in chunks.
 
-    :ivar coming: numbers of those that are on their way.
+    :ivar coming: who brings those that are on their way, by their numbers.
     :ivar arrived: whether there is any.
     :ivar noted: whether what is known of it now is safe.
     :ivar ends: whether every chunk is there, and somebody sees to what follows.
@@ -34,7 +46,7 @@ class Assembly:
 
     plan: Plan
     transfer: Transfer
-    coming: set[int] = field(factory=set)
+    coming: dict[int, Bringer] = field(factory=dict)
     arrived: bool = False
     noted: bool = False
     ends: bool = False
@@ -90,29 +102,35 @@ class Assemblies:
             raise KeyInUse(OTHER_FILE)
         return chunk_of(given, size), assembly
 
-    def take(self, assembly: Assembly | None, chunk: Chunk) -> Assembly:
+    def take(self, assembly: Assembly | None, chunk: Chunk, bringer: Bringer) -> Assembly:
         """``chunk`` begins to come, of ``assembly`` or of a file that begins with it.
+
+        Who else brings it keeps its place, unless it stands still: a client comes back before we see that it left.
 
         :raises BeamError: it is not taken.
         """
         broker, plan = self._broker, chunk.plan
         limit, least = broker.policy.max_pipe_size, chunk.start + (chunk.length or 0)
         least = max(least, (plan.chunks - 1) * plan.chunk_size)
-        if assembly is not None and chunk.number in assembly.coming:
-            raise KeyInUse(ON_ITS_WAY.format(chunk.number))
+        former = None if assembly is None else assembly.coming.get(chunk.number)
+        if former is not None and not former.stands_still():
+            raise KeyInUse(ON_ITS_WAY.format(chunk.number), {"retry-after": "1"})
         if limit is not None and least > limit:
             raise TooLarge(f"The file has at least {least} bytes; this server takes {limit} at most.")
         if assembly is None:
             options = SendOptions(store=next(iter(broker.stores)), resume=broker.policy.upload_ttl)
             transfer = broker.send(str(uuid4()), options, plan.size, None, notes=plan.notes, in_pieces=True)
             assembly = self._all()[plan.identifier] = Assembly(plan, transfer)
-        assembly.coming.add(chunk.number)
+        assembly.coming[chunk.number] = bringer
         broker.away(assembly.transfer)
+        if former is not None:
+            former.broken(TakenOver(TAKEN_OVER))
         return assembly
 
-    def left(self, assembly: Assembly, chunk: Chunk, error: BeamError) -> None:
-        """``chunk`` comes no more; a file of which nothing is there is let go."""
-        assembly.coming.discard(chunk.number)
+    def left(self, assembly: Assembly, chunk: Chunk, bringer: Bringer, error: BeamError) -> None:
+        """``bringer`` brings ``chunk`` no more; a file of which nothing is there is let go."""
+        if assembly.coming.get(chunk.number) is bringer:
+            del assembly.coming[chunk.number]
         if assembly.transfer.outcome is None and not assembly.ends:
             if assembly.coming or assembly.arrived:
                 self._broker.away(assembly.transfer)
@@ -134,7 +152,7 @@ class Assemblies:
 
     def there(self, assembly: Assembly, chunk: Chunk) -> None:
         """``chunk`` is safe."""
-        assembly.coming.discard(chunk.number)
+        del assembly.coming[chunk.number]
         assembly.arrived = True
         if not assembly.ends:
             self._broker.away(assembly.transfer)

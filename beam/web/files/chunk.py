@@ -32,6 +32,7 @@ from beam.web.secret import bearer
 from beam.web.upload import Upload
 
 EXISTS = "Chunk already exists"
+STILL = 3.0  # seconds without a byte; a sender whose connection vanished has come back by then, or soon will
 
 
 def upload_chunk(request: StreamingRequest, scope: Scope, assemblies: Assemblies, query: dict[str, list[str]]) -> None:
@@ -116,12 +117,12 @@ class ChunkUpload(Upload):
             else:
                 self._forget()
             return
-        self._join(self._assemblies.take(assembly, chunk))
+        self._join(self._assemblies.take(assembly, chunk, self))
         self._taken = True
         try:
             self._begin_chunk(announced)
         except BeamError as error:
-            self._assemblies.left(self._assembly, chunk, error)
+            self._assemblies.left(self._assembly, chunk, self, error)
             raise
 
     def sized(self, chunk: Chunk) -> Chunk:
@@ -232,6 +233,10 @@ class ChunkUpload(Upload):
         self._told = True
         self._detach()
 
+    def stands_still(self) -> bool:
+        """See ``Bringer``; what waits for us, or has brought all, does not."""
+        return not self._ended and self._broker.clock.seconds() - self._patience.since >= STILL
+
     def _fail(self, error: BeamError) -> None:
         """The chunk is not taken, or the file has ended; others of its chunks are as they were."""
         if isinstance(error, UnsupportedMediaType) and self._transfer.outcome is None:
@@ -250,7 +255,7 @@ class ChunkUpload(Upload):
         if self._piece is not None:
             self._piece.abort(error)
         if self._taken:
-            self._assemblies.left(self._assembly, self._chunk, error)
+            self._assemblies.left(self._assembly, self._chunk, self, error)
 
     def _lost(self) -> None:
         self._left = True

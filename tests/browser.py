@@ -1,10 +1,15 @@
-"""A real browser, told what to do and asked what it saw, by the DevTools protocol over two pipes."""
+"""A real browser, told what to do and asked what it saw, by the DevTools protocol over two pipes; and pages for it."""
 
 import json
 import os
 import shutil
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +20,36 @@ from harness import BOUND, until
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
+
+
+def chromium() -> str:
+    """The program; a test that needs it is skipped where there is none."""
+    program = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("chromium is not installed")
+    return program
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves the files of a folder, and writes nothing of it."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """As that of its class, without a word."""
+
+
+@contextmanager
+def pages_of(folder: Path) -> Iterator[str]:
+    """Another server, with the files of ``folder``; its origin."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as pages:
+        serving = threading.Thread(target=pages.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{pages.server_port}"
+        finally:
+            pages.shutdown()
+            serving.join()
 
 
 class Browser:
@@ -26,9 +59,7 @@ class Browser:
     """
 
     def __init__(self, profile: Path) -> None:
-        program = next((found for name in NAMES if (found := shutil.which(name))), None)
-        if program is None:
-            pytest.skip("chromium is not installed")
+        command = [chromium(), *QUIET, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
         self.events: list[dict[str, Any]] = []
         self._answers: dict[int, dict[str, Any]] = {}
         self._number = 0
@@ -38,7 +69,7 @@ class Browser:
         # It reads from descriptor 3 and writes to 4.
         shell = f'exec "$@" 3<&{commands} 4>&{messages}'
         self._process = subprocess.Popen(
-            ["bash", "-c", shell, "-", program, *QUIET, f"--user-data-dir={profile}", "about:blank"],
+            ["bash", "-c", shell, "-", *command],
             pass_fds=(commands, messages),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
