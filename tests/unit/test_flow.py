@@ -96,6 +96,17 @@ def test_what_cannot_be_is_told(changed: dict[str, str], says: str) -> None:
         chunk_of({**GOOD, **changed})
 
 
+def test_the_largest_that_can_be() -> None:
+    """The bounds themselves are within."""
+    plan = chunk_of({**GOOD, "flowIdentifier": "x" * 1024, "flowFilename": "y" * 1024}).plan
+    assert (plan.identifier, plan.filename) == ("x" * 1024, "y" * 1024)
+    most = {"flowTotalChunks": "1000000", "flowChunkSize": str((1 << 53) // 1_000_000), "flowTotalSize": None}
+    given = {name: value for name, value in {**GOOD, **most}.items() if value is not None}
+    assert chunk_of(given).plan.chunks == 1_000_000
+    with pytest.raises(BadRequest, match="No disk"):
+        chunk_of({**given, "flowChunkSize": str((1 << 53) // 1_000_000 + 1)})
+
+
 @pytest.mark.parametrize(("length", "fits"), [(0, False), (1, True), (10, True), (19, True), (20, False)])
 def test_a_last_chunk_of_unknown_length(length: int, fits: bool) -> None:
     """It is shorter than the others, or longer by less than one."""

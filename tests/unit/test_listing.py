@@ -115,6 +115,12 @@ def test_links_keep_what_was_asked_for() -> None:
     assert set(ask([]).links) == {"first", "last"}
 
 
+def test_the_longest_page() -> None:
+    """The bound itself is within."""
+    files = [evolve(FILE, id=str(i)) for i in range(1001)]
+    assert [len(ask(files, per_page="1000", page=str(page)).files) for page in (1, 2)] == [1000, 1]
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
