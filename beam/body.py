@@ -10,7 +10,7 @@ from typing import Protocol
 
 from beam.digests import HASHES
 from beam.errors import BadRequest, DigestMismatch, TooLarge
-from beam.interfaces import ISpool
+from beam.interfaces import IIntake
 
 EMPTY = memoryview(b"")
 
@@ -34,7 +34,7 @@ class Check(Protocol):
 
 
 class Body:
-    """Counts and checks what goes into ``spool``.
+    """Counts and checks what goes into ``intake``.
 
     :param length: bytes that were announced, or ``None``.
     :param limit: bytes that the operator allows, or ``None``.
@@ -47,7 +47,7 @@ class Body:
 
     def __init__(
         self,
-        spool: ISpool,
+        intake: IIntake,
         length: int | None,
         limit: int | None,
         announced: Mapping[str, bytes],
@@ -55,10 +55,10 @@ class Body:
         doubted: bool = False,
         check: Check | None = None,
     ) -> None:
-        self.spool = spool
+        self.intake = intake
         self.length = length
         self.limit = limit
-        self.received = spool.head
+        self.received = intake.head
         self._until = length  # where the part that comes ends, if that is known
         self._announced = announced
         self._hashes = {name: HASHES[name]() for name in {*announced, *([asked] if asked else [])}}
@@ -96,7 +96,7 @@ class Body:
 
     def room(self) -> memoryview:
         """A writable view for what comes next: never more than is missing; empty when the sender has to wait."""
-        view = self.spool.room()
+        view = self.intake.room()
         if self._until is not None:
             view = view[: self.missing]
         if self._hashes or self._withholds:
@@ -105,7 +105,7 @@ class Body:
 
     def overwritten(self, n: int) -> None:
         """The first ``n`` bytes of the last ``room`` were written, of which fewer come in."""
-        self.spool.overwritten(n)
+        self.intake.overwritten(n)
 
     def commit(self, n: int) -> None:
         """The first ``n`` bytes of the last ``room`` came in.
@@ -122,7 +122,7 @@ class Body:
         self._look_at(self._view[:n])
         self._view = EMPTY
         if n:
-            self.spool.commit(n)
+            self.intake.commit(n)
 
     def _look_at(self, data: memoryview) -> None:
         for each in self._hashes.values():
@@ -178,6 +178,6 @@ class Body:
         if self._check is not None:
             self._check.end()
         if self._last:
-            self.spool.room()[:1] = self._last
-            self.spool.commit(1)
+            self.intake.room()[:1] = self._last
+            self.intake.commit(1)
         return digests

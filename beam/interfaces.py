@@ -54,15 +54,12 @@ class IReader(Interface):
         """This receiver is gone, or has all it wants.  May be called again."""
 
 
-class ISpool(Interface):
-    """The bytes of one transfer, between ``base`` and ``head``.
+class IIntake(Interface):
+    """Where one producer puts bytes: it asks for ``room`` and commits.
 
-    Filled by one producer, which asks for ``room`` and commits; it is told by ``pauseProducing`` and
-    ``resumeProducing`` when there is none and when there is some again.  Ended by exactly one of ``finish`` and
-    ``abort``.
+    It is told by ``pauseProducing`` and ``resumeProducing`` when there is no room and when there is some again.
     """
 
-    base: int = Attribute("offset of the oldest byte that a new reader can get")
     head: int = Attribute("offset behind the newest byte")
     paused: bool = Attribute("whether the producer has to wait for room")
 
@@ -86,6 +83,12 @@ class ISpool(Interface):
 
     def commit(n: int) -> None:
         """The first ``n`` bytes of the last ``room`` are bytes of the body now."""
+
+
+class ISpool(IIntake):
+    """The bytes of one transfer, between ``base`` and ``head``; ended by exactly one of ``finish`` and ``abort``."""
+
+    base: int = Attribute("offset of the oldest byte that a new reader can get")
 
     def finish() -> "Deferred[None]":
         """The body is whole.  Fires when the store has it in safety; never, if it fails (see ``IStore.create``)."""

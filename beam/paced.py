@@ -1,14 +1,13 @@
-"""Ends with a pace: what stands before a receiver's reader and a sender's spool, where a connection has one.
+"""Ends with a pace: what stands before a receiver's reader and before what a sender fills, if a connection has one.
 
 Both show no more of what is behind them than their ``Throttle`` has credit for; the ends know nothing of it.
 """
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from beam.errors import BeamError
-from beam.interfaces import IReader, ISink, ISpool
+from beam.interfaces import IIntake, IReader, ISink
 from beam.throttle import Throttle
 
 EMPTY = memoryview(b"")
@@ -67,43 +66,39 @@ class PacedReader:
             sink.body_failed(error)
 
 
-@implementer(ISpool, IPushProducer)
-class PacedSpool:
-    """A sender's view of a spool that has no more room than ``throttle`` allows.
+@implementer(IIntake, IPushProducer)
+class PacedIntake:
+    """A sender's view of what it fills, with no more room than ``throttle`` allows.
 
-    Several may follow each other before one spool; each is closed when its sender has sent what it has to send.
+    Several may follow each other before one intake; each is closed when its sender has sent what it has to send.
     """
 
-    def __init__(self, spool: ISpool, throttle: Throttle) -> None:
-        self._spool = spool
+    def __init__(self, intake: IIntake, throttle: Throttle) -> None:
+        self._intake = intake
         self._throttle = throttle
         self._producer: IPushProducer | None = None
         self._held = False  # whether the producer was paused for the pace
         throttle.go_on = self._go_on
 
     @property
-    def base(self) -> int:
-        return self._spool.base
-
-    @property
     def head(self) -> int:
-        return self._spool.head
+        return self._intake.head
 
     @property
     def paused(self) -> bool:
         """Whether the producer has to wait, for room or for the pace."""
-        return self._held or self._spool.paused
+        return self._held or self._intake.paused
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
         self._producer = producer
-        self._spool.registerProducer(self, streaming)
+        self._intake.registerProducer(self, streaming)
 
     def unregisterProducer(self) -> None:
         self._producer = None
-        self._spool.unregisterProducer()
+        self._intake.unregisterProducer()
 
     def room(self) -> memoryview:
-        view = self._spool.room()
+        view = self._intake.room()
         if not view:
             return view
         n = self._throttle.allowance()
@@ -111,44 +106,30 @@ class PacedSpool:
         return view[:n]
 
     def overwritten(self, n: int) -> None:
-        self._spool.overwritten(n)
+        self._intake.overwritten(n)
 
     def commit(self, n: int) -> None:
         self._throttle.take(n)
-        self._spool.commit(n)
-        if self._producer is not None and not self._spool.paused and not self._throttle.allowance():
+        self._intake.commit(n)
+        if self._producer is not None and not self._intake.paused and not self._throttle.allowance():
             self._held = True
             self._producer.pauseProducing()
-
-    def finish(self) -> "Deferred[None]":
-        self.close()
-        return self._spool.finish()
-
-    def abort(self, error: BeamError) -> None:
-        self.close()
-        self._spool.abort(error)
-
-    def open(self, position: int, holds: bool) -> IReader:
-        return self._spool.open(position, holds)
-
-    def release(self) -> None:
-        self._spool.release()
 
     def was_held(self) -> bool:
         """See ``Throttle.was_held``."""
         return self._throttle.was_held()
 
     def close(self) -> None:
-        """This sender is done, or gone; the spool stays as it is.  May be called again."""
+        """This sender is done, or gone; what it filled stays as it is.  May be called again."""
         self._producer = None
         self._throttle.close()
 
     def _go_on(self) -> None:
         held, self._held = self._held, False
-        if held and self._producer is not None and not self._spool.paused:
+        if held and self._producer is not None and not self._intake.paused:
             self._producer.resumeProducing()
 
-    # As the producer of the spool.
+    # As the producer of the intake.
 
     def pauseProducing(self) -> None:
         if self._producer is not None:
@@ -159,5 +140,4 @@ class PacedSpool:
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
-        if self._producer is not None:
-            self._producer.stopProducing()
+        """Whoever fills hears of the end from the broker."""

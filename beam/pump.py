@@ -25,7 +25,7 @@ class Pump:
 
     def start(self) -> None:
         """Begin."""
-        self._body.spool.registerProducer(self, True)
+        self._body.intake.registerProducer(self, True)
         self._reader.attach(self)
 
     def bytes_available(self) -> None:

@@ -15,7 +15,7 @@ from beam.body import Body
 from beam.errors import BadRequest, BeamError
 from beam.interfaces import IForwardTarget
 from beam.options import SendOptions
-from beam.paced import PacedSpool
+from beam.paced import PacedIntake
 from beam.peers import ISender, News
 from beam.policy import Policy
 from beam.transfer import Forward, Offer, Transfer
@@ -86,7 +86,7 @@ class Upload:
         self._flow: Any = request.transport  # what is paused and resumed
         self._connection = request.connection
         self._direct: DirectUpload | None = None
-        self._paced: PacedSpool | None = None  # what the body goes through, if it has to keep a pace
+        self._paced: PacedIntake | None = None  # what the body goes through, if it has to keep a pace
 
     def file_length(self) -> int | None:
         """Bytes of the file, if the head tells."""
@@ -119,11 +119,11 @@ class Upload:
         """Take what the request brings of ``body``."""
         request = self._request
         self._transfer, self._body = transfer, body
-        self._unpaced = body.spool
+        self._unpaced = body.intake
         throttle = self._broker.shaper.throttle(self._policy, request)
         if throttle is not None:
-            self._paced = body.spool = PacedSpool(body.spool, throttle)
-        body.spool.registerProducer(self, True)
+            self._paced = body.intake = PacedIntake(body.intake, throttle)
+        body.intake.registerProducer(self, True)
         if self._connection is not None:
             self._connection.after_read = self.flush
             self._connection.bufferSize = READ
@@ -273,7 +273,7 @@ class Upload:
         if not self._pieces:
             if self._ended:
                 self._finish()
-            elif not self._body.spool.paused:
+            elif not self._body.intake.paused:
                 self._flow.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -285,7 +285,7 @@ class Upload:
         """What is still to be written has come already."""
         if self._paced is not None:
             self._paced.close()
-            self._body.spool = self._unpaced
+            self._body.intake = self._unpaced
             self._paced = None
 
     def _detach(self) -> None:

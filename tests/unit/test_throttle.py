@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from attrs import frozen
@@ -14,8 +15,8 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from beam.errors import Outcome, SenderLost
-from beam.interfaces import IReader, ISink, ISpool
-from beam.paced import PacedReader, PacedSpool
+from beam.interfaces import IIntake, IReader, ISink, ISpool
+from beam.paced import PacedIntake, PacedReader
 from beam.policy import Policy
 from beam.quota import Quota
 from beam.store.memory import MemoryStore
@@ -226,10 +227,21 @@ def test_the_wrappers_provide_their_interfaces(house: House) -> None:
     reader = PacedReader(spool.open(0, True), house.throttle())
     verifyObject(IReader, reader)
     verifyObject(ISink, reader)
-    paced = PacedSpool(spool, house.throttle())
-    verifyObject(ISpool, paced)
+    paced = PacedIntake(spool, house.throttle())
+    verifyObject(IIntake, paced)
     verifyObject(IPushProducer, paced)
-    paced.abort(SenderLost("x"))
+    spool.abort(SenderLost("x"))
+
+
+class Shaped:
+    """``spool``, which is filled by way of ``intake``."""
+
+    def __init__(self, intake: IIntake, spool: ISpool) -> None:
+        self.intake = intake
+        self.spool = spool
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.intake if name in IIntake else self.spool, name)
 
 
 @pytest.mark.parametrize("held", ["receiver", "sender", "both"])
@@ -238,15 +250,11 @@ def test_everything_comes_through_at_the_pace(house: House, held: str) -> None:
     data = some_bytes(1 << 20)
     memory = store()
     throttle = house.throttle(Policy(bandwidth=RATE))
-    paced: list[PacedSpool] = []
 
     class Paced(MemoryStore):
         def create(self, length: int | None, failed: Any) -> Any:
-            spool: Any = memory.create(length, failed)
-            if held != "receiver":
-                paced.append(PacedSpool(spool, throttle))
-                spool = paced[0]
-            return spool
+            spool = memory.create(length, failed)
+            return spool if held == "receiver" else Shaped(PacedIntake(spool, throttle), spool)
 
     rehearsal = Rehearsal(Paced(Quota(0), 0, 0), data)
     reader: IReader = rehearsal.spool.open(0, True)
@@ -316,13 +324,13 @@ def test_a_sender_that_has_left_is_asked_for_nothing(house: House) -> None:
         def stopProducing(self) -> None:
             asked.append(f"{self.name} stop")
 
-    first = PacedSpool(spool, house.throttle(Policy(bandwidth=RATE)))
+    first = PacedIntake(spool, house.throttle(Policy(bandwidth=RATE)))
     first.registerProducer(Producer("first"), True)
     n = len(first.room())
     first.commit(n)
     assert asked == ["first pause"] and first.paused and n == BURST
     assert not first.room()
-    second = PacedSpool(spool, house.throttle(Policy(bandwidth=RATE)))
+    second = PacedIntake(spool, house.throttle(Policy(bandwidth=RATE)))
     second.registerProducer(Producer("second"), True)
     first.close()
     house.run(1)
@@ -332,8 +340,14 @@ def test_a_sender_that_has_left_is_asked_for_nothing(house: House) -> None:
     assert second.was_held()
     house.run(1)
     assert asked == ["first pause", "second pause", "second resume"]
+    while view := second.room():
+        second.commit(len(view))
+    assert second.paused
+    asked.clear()
     second.unregisterProducer()
-    second.abort(SenderLost("x"))
+    house.run(1)
+    assert asked == []
+    spool.abort(SenderLost("x"))
 
 
 def test_the_room_and_the_pace_both_hold(house: House) -> None:
@@ -342,7 +356,7 @@ def test_the_room_and_the_pace_both_hold(house: House) -> None:
     spool = memory.create(None, lambda error: None)
     reader = spool.open(0, True)
     throttle = house.throttle(Policy(bandwidth=10 << 20))
-    paced = PacedSpool(spool, throttle)
+    paced = PacedIntake(spool, throttle)
     log: list[str] = []
 
     class Producer:
@@ -367,9 +381,25 @@ def test_the_room_and_the_pace_both_hold(house: House) -> None:
     reader.advance(256 << 10)
     assert log[-1] == "resume"
     assert not paced.room() and paced.paused
+    before = list(log)
+    paced.resumeProducing()
+    assert log == before, "there is room, and no credit"
     house.run(1)
-    assert log[-2:] == ["resume", "resume"]
-    paced.abort(SenderLost("x"))
+    assert log == [*before, "resume"]
+    spool.abort(SenderLost("x"))
+
+
+def test_what_an_intake_takes_back(house: House) -> None:
+    """Its gate goes with it, and with what it had of it; what is overwritten is told to what lies behind."""
+    spool = Mock()
+    paced = PacedIntake(spool, house.throttle(Policy(bandwidth=RATE)))
+    paced.overwritten(7)
+    spool.overwritten.assert_called_once_with(7)
+    assert len(house.shaper) == 1
+    paced.close()
+    paced.close()
+    house.run(3, 1)
+    assert len(house.shaper) == 0
 
 
 # Patience.

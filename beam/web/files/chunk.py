@@ -273,7 +273,7 @@ class ChunkUpload(Upload):
     def _look(self, now: float) -> None:
         """Give up a sender that is gone, or idle."""
         fills = self._piece is not None
-        waits = fills and (self._body.spool.paused or self.was_held())
+        waits = fills and (self._body.intake.paused or self.was_held())
         if fills and self.peer_gone():
             self._lost()
         elif self._patience.is_over(now, self.moved(), not waits):
