@@ -1,6 +1,6 @@
 """The seams of beam: what a store gives, and what drains it.
 
-A byte goes ``ISpool.room`` -> ``ISpool.commit`` -> ``IReader.peek`` -> ``IReader.advance``; nothing but "pause" and
+A byte goes ``IIntake.room`` -> ``IIntake.commit`` -> ``IReader.peek`` -> ``IReader.advance``; nothing but "pause" and
 "resume" travels back, by Twisted's ``IPushProducer``.  All offsets and lengths are bytes from the start of the body.
 """
 
