@@ -25,6 +25,7 @@ from beam.web.openapi.pieces import (
     COUNT,
     NUMBER,
     PROBLEM,
+    RETRY_AFTER,
     STRING,
     Node,
     content,
@@ -188,12 +189,14 @@ def upload_chunk(policy: Policy) -> Node:
     fields = {name: {**schema, "description": text} for name, (_, text, schema) in FLOW.items()}
     form: Node = {"type": "object", "properties": {**fields, "file": FILE}, "required": ["file"]}
     digest = field("Content-Digest", "of this chunk, where it is sent as it is (RFC 9530)", written("digest"))
+    found = refused(*TAKING, KeyInUse, policy=policy)
+    found[409]["headers"] = {"Retry-After": {**RETRY_AFTER, "required": False}}
     return operation(
         "uploadChunk",
         TAG,
         "Send a chunk of a file, as Flow.js does",
         {
-            **refused(*TAKING, KeyInUse, policy=policy),
+            **found,
             200: response("It was here before.", A_FILE_OR_A_MESSAGE),
             201: response("It is here; the file, if it was the last that lacked.", A_FILE_OR_A_MESSAGE),
         },
