@@ -406,6 +406,51 @@ def test_the_disk_has_each_step_before_the_next(path: Path) -> None:
     server.end()
 
 
+def test_the_record_that_is_synced_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it waits in Python's memory then."""
+    server = Server(path)
+    body = server.begin(DATA[:1000])
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    server.save(body.spool, b"r" * 100)
+    assert synced[0] == 100
+    monkeypatch.undo()
+    body.abort(GONE)
+    server.end()
+
+
+def test_what_came_is_written_when_nobody_sends(path: Path) -> None:
+    """However little it is; whoever waits for that hears of it when the file has it, also if there is nothing to do."""
+    server = Server(path)
+    body = server.begin(DATA)
+    server.send(body, 1000)
+    spool = cast(ILastingSpool, body.spool)
+    assert not server.offload.waiting and server.data().stat().st_size == 0
+    spool.unregisterProducer()
+    settled: list[None] = []
+    spool.settle().addCallback(settled.append)
+    assert not settled
+    server.offload.run_all()
+    assert settled == [None] and server.data().read_bytes() == DATA[:1000]
+    spool.settle().addCallback(settled.append)
+    assert settled == [None, None] and not server.offload.waiting
+    body.abort(GONE)
+    server.end()
+
+
+def test_who_waits_for_what_came_needs_no_other_reason_to_write(path: Path) -> None:
+    """A part has come, and its sender may be there still."""
+    server = Server(path)
+    body = server.begin(DATA)
+    server.send(body, 1000)
+    settled: list[None] = []
+    cast(ILastingSpool, body.spool).settle().addCallback(settled.append)
+    server.offload.run_all()
+    assert settled == [None] and server.data().read_bytes() == DATA[:1000]
+    body.abort(GONE)
+    server.end()
+
+
 # Ends.
 
 
