@@ -427,6 +427,7 @@ def test_what_came_is_written_when_nobody_sends(path: Path) -> None:
     spool = cast(ILastingSpool, body.spool)
     assert not server.offload.waiting and server.data().stat().st_size == 0
     spool.unregisterProducer()
+    assert server.offload.waiting
     settled: list[None] = []
     spool.settle().addCallback(settled.append)
     assert not settled
