@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 from browser import Browser, pages_of
-from harness import Server, curl, until
+from harness import BOUND, Server, curl, until
 from resume.support import BrittleWire, gaps
 
 from beam.testing import some_bytes
@@ -46,7 +46,11 @@ class Place:
     def run(self, script: str, **values: object) -> Any:
         """What ``script``, the body of an async function, returns; each of ``values`` is a constant in it."""
         constants = "".join(f"const {name} = {json.dumps(value)};" for name, value in values.items())
-        return self.browser.evaluate(f"(async () => {{ {constants} const file = {THE_FILE}; {script} }})()")
+        function = f"async () => {{ {constants} const file = {THE_FILE}; {script} }}"
+        self.browser.evaluate(f"({function})().catch(String).then(said => {{ window.said = said }}); 0")
+        said = until(lambda: self.browser.evaluate("window.said"), "the page is done", 4 * BOUND)
+        self.browser.evaluate("delete window.said")
+        return said
 
     def files(self) -> list[dict[str, Any]]:
         """What the files API lists."""
@@ -108,7 +112,7 @@ def test_tus(place: Place, is_named: bool, tmp_path: Path) -> None:
             return
         assert said == "sent"
         assert wire.broken == 5
-        receiver.communicate(timeout=30)
+        receiver.communicate(timeout=BOUND)
     assert receiver.returncode == 0
     assert copy.read_bytes() == place.file.read_bytes()
 
@@ -146,6 +150,6 @@ def test_flow(place: Place, is_named: bool) -> None:
     (file,) = place.files()
     assert file == told
     assert (file["filename"], file["size"], file["complete"]) == (NAME, SIZE, True)
-    with urllib.request.urlopen(place.server.url(f"/api/files/{file['id']}"), timeout=30) as answer:
+    with urllib.request.urlopen(place.server.url(f"/api/files/{file['id']}"), timeout=BOUND) as answer:
         assert answer.read() == place.file.read_bytes()
         assert urllib.parse.quote(NAME) in answer.headers["content-disposition"]
