@@ -28,7 +28,7 @@ def quick(serve: Callable[..., Server]) -> Relay:
 def brief(serve: Callable[..., Server]) -> Relay:
     """A file is kept for a second, also when somebody has it."""
     server = serve(
-        *("--store", "disk:{folder}/store", "--put-ttl", "1", "--get-ttl", "600", "--resume-timeout", "2.5"),
+        *("--store", "disk:{folder}/store", "--put-ttl", "1", "--get-ttl", "600", "--resume-timeout", "6"),
         *("--max-ttl", "600"),
     )
     return Relay(server, "disk", "tcp")
@@ -40,16 +40,17 @@ def is_there(relay: Relay, key: str) -> bool:
 
 
 def keep(relay: Relay, target: str, data: bytes = b"abc") -> float:
-    """Send to a store that keeps; when it said so."""
+    """Send to a store that keeps; a moment before the file was whole."""
+    since = time.monotonic()
     assert relay.connect().put(target, data).answer().status == 201
-    return time.monotonic()
+    return since
 
 
 def check_lasts(relay: Relay, key: str, since: float, seconds: float) -> None:
-    """It is there until ``seconds`` after ``since``, and gone soon after."""
+    """It is there until ``seconds`` after ``since``, a moment before its time began, and gone soon after."""
     while time.monotonic() < since + seconds - 0.1:
         there = is_there(relay, key)
-        assert there or time.monotonic() > since + seconds - 0.1, f"gone after {time.monotonic() - since:.2f} s"
+        assert there or time.monotonic() > since + seconds, f"gone after {time.monotonic() - since:.2f} s"
         time.sleep(0.02)
     until(lambda: not is_there(relay, key), "it is gone", SLACK)
 
@@ -255,8 +256,8 @@ def test_a_file_that_somebody_has_fetched(quick: Relay, key: str) -> None:
     """It goes --get-ttl after the last whole download, long before --put-ttl."""
     keep(quick, key)
     for _ in range(2):
-        assert quick.ask("GET", key).body == b"abc"
         since = time.monotonic()
+        assert quick.ask("GET", key).body == b"abc"
     check_refusal(quick.connect().put(key, b"other").answer(), 409)
     check_lasts(quick, key, since, 0.4)
 
@@ -266,11 +267,11 @@ def test_a_file_that_somebody_has_fetched_while_it_came(quick: Relay, key: str, 
     """A download that ends with the upload is a whole download: --get-ttl after it the file is gone."""
     receivers = [quick.connect().get(key) for _ in range(2)]
     quick.wait_for_waiters(2)
-    sender = quick.connect()
+    sender, since = quick.connect(), time.monotonic()
     (sender.put_chunked(key, [b"abc"]) if chunked else sender.put(key, b"abc"))
     assert [receiver.answer().body for receiver in receivers] == [b"abc"] * 2
     assert sender.answer().status == 201
-    check_lasts(quick, key, time.monotonic(), 0.4)
+    check_lasts(quick, key, since, 0.4)
 
 
 def test_a_file_stays_while_somebody_receives(brief: Relay, key: str) -> None:
@@ -297,8 +298,9 @@ def test_overlapping_downloads(quick: Relay, key: str) -> None:
     while time.monotonic() < done + 1:
         assert is_there(quick, key)
         time.sleep(0.05)  # to be there all the time
+    since = time.monotonic()
     assert Background(slow.answer).result().body == BIG[100_000:]
-    check_lasts(quick, key, time.monotonic(), 0.4)
+    check_lasts(quick, key, since, 0.4)
 
 
 def test_a_look_is_no_download(quick: Relay, key: str) -> None:
@@ -318,9 +320,9 @@ def test_a_look_is_no_download(quick: Relay, key: str) -> None:
 
 def test_a_resumed_download_that_reaches_the_end_is_whole(quick: Relay, key: str) -> None:
     """Two halves are a download."""
-    keep(quick, key)
+    since = keep(quick, key)
     assert quick.ask("GET", key, "Range: bytes=1-").body == b"bc"
-    check_lasts(quick, key, time.monotonic(), 0.4)
+    check_lasts(quick, key, since, 0.4)
 
 
 def test_a_broken_download_may_come_back(brief: Relay, key: str) -> None:

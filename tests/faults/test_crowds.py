@@ -140,7 +140,7 @@ def test_the_descriptor_limit_bounds_connections_and_files(tmp_path: Path) -> No
         # Kept files hold a descriptor each: at some point a send is refused, and the next ones too.
         answers = []
         for i in range(140):
-            with server.request(f"PUT /k{i}?ttl=3 HTTP/1.1\nConnection: close\nContent-Length: 1", b"1") as sender:
+            with server.request(f"PUT /k{i}?ttl=15 HTTP/1.1\nConnection: close\nContent-Length: 1", b"1") as sender:
                 answers.append(read_all(sender)[9:12])
         assert answers[0] == b"201"
         assert b"503" in answers
@@ -150,7 +150,7 @@ def test_the_descriptor_limit_bounds_connections_and_files(tmp_path: Path) -> No
             with server.request("PUT /again?ttl=0 HTTP/1.1\nConnection: close\nContent-Length: 1", b"1") as sender:
                 return read_all(sender)[9:12] == b"201"
 
-        until(kept_again, "descriptors are free again")
+        until(kept_again, "descriptors are free again", 2 * BOUND)
         server.until_clean(before)
 
 

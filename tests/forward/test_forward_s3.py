@@ -45,7 +45,7 @@ def signed() -> Iterator[SignedS3]:
 @pytest.fixture
 def patient(serve: Serve) -> Server:
     """A server whose targets may think for long."""
-    flags = ("--put-ttl", "0.3", "--get-ttl", "0.05", "--get-wait-timeout", "30", "--forward-timeout", "20")
+    flags = ("--put-ttl", "0.3", "--get-ttl", "0.05", "--get-wait-timeout", "30", "--forward-timeout", "100")
     return serve("--store", "memory", "--store", "disk:{folder}/store", *FORWARDS, *flags)
 
 
@@ -85,11 +85,11 @@ def test_a_gibibyte_with_a_receiver(moto: MotoS3, patient: Server, tmp_path: Pat
     """The object and what the receiver gets are the same."""
     size = 1 << 30
     with subprocess.Popen(
-        ["sh", "-c", f"curl -sSf -m 60 {patient.url('/k')} | sha256sum"], stdout=subprocess.PIPE
+        ["sh", "-c", f"curl -sSf -m 200 {patient.url('/k')} | sha256sum"], stdout=subprocess.PIPE
     ) as receiver:
         until(lambda: patient.gauges()["key_waiters"] == 1, "the receiver waits")
         url = moto.presign("large", ContentType=TYPE)
-        reply = Sender(patient, "/k", zeros(tmp_path, size), "--max-time", "60", to=url).reply()
+        reply = Sender(patient, "/k", zeros(tmp_path, size), "--max-time", "200", to=url).reply()
         assert reply.status == 200, reply
         out, _ = receiver.communicate(timeout=BOUND)
     digest = sha256_of_zeros(size)

@@ -869,7 +869,8 @@ def test_concatenation(keeping: Relay, speak: Speak, key: str) -> None:
         assert (head["upload-concat"], head["upload-offset"]) == ("partial", str(len(piece)))
     base = f"http://127.0.0.1:{keeping.server.port}"
     concat = f"final;{parts[0].place} {base}{parts[1].place} {parts[2].place}"
-    answer = tus.post(f"Upload-Concat: {concat}", metadata({"key": key[1:], "filename": "whole.bin"}))
+    named = metadata({"key": key[1:], "filename": "whole.bin"})
+    answer = tus.post(f"Upload-Concat: {concat}", named, query="?ttl=60")  # which ends with the test
     assert answer["content-location"] == key
     final = tus.created(answer)
     for receiver in receivers:
