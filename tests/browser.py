@@ -118,7 +118,7 @@ class Browser:
         try:
             data = os.read(self._messages, 1 << 20)
         except BlockingIOError:
-            time.sleep(0.01)
+            time.sleep(0.01)  # nothing is in the pipe yet
             return
         assert data, "the browser has ended"
         *messages, self._incoming = (self._incoming + data).split(b"\0")

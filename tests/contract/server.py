@@ -219,7 +219,7 @@ class Server:
         seen = [self.descriptors()]
 
         def stable() -> bool:
-            time.sleep(0.02)
+            time.sleep(0.02)  # five looks are the moment
             seen.append(self.descriptors())
             return len(seen) > 5 and all(each == seen[-1] for each in seen[-5:])
 

@@ -153,7 +153,7 @@ def test_the_window_goes_on(serve: Callable[..., Server]) -> None:
         end = time.monotonic() + PATIENCE
         while (answer := relay.ask("GET", "/-/version")).status != 429:
             assert time.monotonic() < end
-        time.sleep(check_limited(answer, 2, "second"))
+        time.sleep(check_limited(answer, 2, "second"))  # as it was told
         assert relay.ask("GET", "/-/version").status == 200
     while relay.ask("GET", "/-/version").status != 429:
         pass

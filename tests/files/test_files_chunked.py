@@ -375,7 +375,7 @@ def test_an_unfinished_upload_has_its_time(serve: Callable[..., Api]) -> None:
         until(lambda: api.chunk(flow, number).status == 201, "the chunk is there")  # noqa: B023
         assert api.list()[0]["received"] == number * 10_000
         peer = begin_chunk(api, flow, number + 1, 10)
-        assert peer.hears_nothing(0.6)  # eight times more than it has in all
+        assert peer.hears_nothing(0.6)  # eight times: more than it has in all
         peer.reset()
     until(lambda: not api.list(), "it is gone")
     assert api.probe(flow, 1).status == 204

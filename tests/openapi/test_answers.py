@@ -66,7 +66,7 @@ def documented(server: Server) -> dict[str, dict[str, object]]:
     except urllib.error.HTTPError as error:
         with error:
             assert error.code == 429
-            time.sleep(float(error.headers["Retry-After"]))
+            time.sleep(float(error.headers["Retry-After"]))  # as it was told
         answer = urllib.request.urlopen(server.url("/api/openapi.json"), timeout=5)
     with answer:
         paths: dict[str, dict[str, object]] = json.load(answer)["paths"]

@@ -459,7 +459,7 @@ def test_the_time_begins_anew_with_each_break(either: Relay, key: str) -> None:
     sender = begin(either, f"{key}?resume=4", BODY, 1000)
     for here in (1000, 2000, 3000, 4000):
         sender.close()
-        time.sleep(1.1)  # four times more than it has in all
+        time.sleep(1.1)  # four times: more than it has in all
         sender = go_on(either, key, BODY, here, sent=here + 1000)
         wait_for_offset(either, key, here + 1000)
     check_end(either, sender.send(BODY[5000:]), receivers, BODY)
